@@ -1,0 +1,39 @@
+# Run `make` to see what there is. Every target sets itself up: .venv and everything in it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check bench
+
+help:  ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Create .venv and install skinoct, its server, training and Fiji plugin
+
+$(STAMP): $(MANIFESTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skinoct needs Python 3.11 or newer, not %s; run: make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt \
+	    -r requirements-dev.txt -e "models[torch]" -e server -e training -e fiji-plugin
+	touch $(STAMP)
+
+demo: $(STAMP)  ## Segment a phantom tomogram through a running server; results in demo/
+	$(BIN)/python tests/e2e/demo.py
+
+serve: $(STAMP)  ## Run the server with the shipped checkpoints on http://127.0.0.1:8000
+	$(BIN)/skinoct-server serve
+
+test: $(STAMP)  ## Run every fast test (under 15 minutes on two cores)
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(STAMP)  ## Lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## Measure seconds per tomogram; writes docs/benchmarks.md
+	$(BIN)/python tests/e2e/bench.py

@@ -1,0 +1,3 @@
+"""Phantoms, training and evaluation of skin layer networks."""
+
+__version__ = "0.1.0"
