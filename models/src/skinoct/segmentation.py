@@ -32,8 +32,8 @@ class ModelIdentity:
 def draw_layers(boundaries: FloatArray, height: int) -> LabelArray:
     """Draw label slices from boundaries.
 
-    A pixel of row ``y`` belongs to the layer whose top is at or above its center ``y + 0.5``. An absent layer has
-    the same top as the one below it.
+    A pixel of row ``y`` belongs to the layer whose top is at or above its center ``y + 0.5``. An absent layer
+    has the same top as the one below it.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ def draw_layers(boundaries: FloatArray, height: int) -> LabelArray:
 class Segmentation:
     """Layers of one tomogram.
 
-    Exactly one of ``boundaries`` (``decode == "ordered"``) and ``pixel_labels`` (``decode == "pixel"``) is given.
+    Exactly one of ``boundaries`` (``decode == "ordered"``) and ``pixel_labels`` (``decode == "pixel"``) is
+    given.
     """
 
     shape: tuple[int, int, int]
