@@ -1,0 +1,340 @@
+"""Checkpoints on disk: the one module that knows the format.
+
+A checkpoint is a folder that describes itself completely::
+
+    <name>/model.safetensors    weights, nothing else
+           card.json            everything that gives the weights a meaning (class ``Card``)
+           README.md            the card for people, written from it
+
+Nothing in it is ever executed: weights are read by safetensors, the card is JSON. The weights' sha256
+stands in the card and is verified on every load, so that a half-copied folder cannot give a wrong answer
+that looks right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from skinoct.errors import CheckpointError, OptionError, UnknownModelError
+from skinoct.labels import CLASSES
+from skinoct.segmentation import ModelIdentity
+
+FORMAT_VERSION: Literal[1] = 1
+WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "card.json"
+README_FILE = "README.md"
+
+Weights = dict[str, torch.Tensor]
+
+
+class Architecture(BaseModel):
+    """Which network the weights belong to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = "unet"
+    """Name of the network class."""
+    config: dict[str, Any]
+    """Arguments that build it: the fields of ``skinoct.unet.UNetConfig``."""
+
+
+class Card(BaseModel):
+    """What a checkpoint is, how it was made and what it must not be used for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = FORMAT_VERSION
+    """Version of this format; raised when an older reader would misunderstand the folder."""
+    name: str
+    """Name of the checkpoint, also when its folder is renamed."""
+    created: str
+    """Time of creation, ISO 8601 in UTC."""
+    description: str = ""
+    """One sentence for a list of models."""
+    architecture: Architecture
+    """Which network, and the arguments that build it."""
+    classes: tuple[str, ...] = tuple(c.name for c in CLASSES)
+    """Names of the output channels, in order."""
+    intensity: dict[str, Any] = Field(default_factory=dict)
+    """Gray value normalization: the fields of ``skinoct.intensity.IntensityConfig``."""
+    decode: dict[str, Any] = Field(default_factory=dict)
+    """Ordered decoding: the fields of ``skinoct.decode.DecodeConfig`` that differ from the defaults."""
+    pixel_size_um: float = Field(gt=0)
+    """Pixel size in micrometers at which the network works, the same in depth and width."""
+    band_thickness_um: float = Field(gt=0)
+    """Vertical thickness in micrometers of the DEJ band as the annotators draw it."""
+    class_weights: tuple[float, ...] = (1.0,) * len(CLASSES)
+    """Weights of the classes in the training loss; ``pixel`` decoding divides them out again."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """How it was trained: command, seed, configuration, versions."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """What it was trained on: names and hashes of the tomograms and ROI sets."""
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    """Figures of its evaluation and the data they hold for."""
+    weights_sha256: str = ""
+    """SHA-256 of ``model.safetensors``; filled in when the checkpoint is saved."""
+    license: str = "BSD-3-Clause"
+    """License of the weights."""
+    intended_use: str = "Research. Not for clinical use."
+    """What the checkpoint is for."""
+    limits: str = ""
+    """Where it is known, or must be expected, to fail."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint."""
+
+    card: Card
+    weights: Weights
+    folder: Path | None = None
+    """Where it was read from; None for one that was never saved."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Name and hash that answers carry."""
+        return ModelIdentity(self.card.name, self.card.weights_sha256)
+
+
+def read_card(folder: str | Path) -> Card:
+    """Read the card alone, without touching the weights.
+
+    Raises
+    ------
+    CheckpointError
+        When the folder or its card is missing, damaged or of another format version.
+    """
+    folder = Path(folder)
+    for name in (CARD_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            what = "does not exist" if not folder.is_dir() else f"has no {name}"
+            raise CheckpointError(
+                f"The checkpoint {folder} {what}; a checkpoint is a folder with {WEIGHTS_FILE} and "
+                f"{CARD_FILE}. "
+                "Give the path of such a folder, or copy it again."
+            )
+    try:
+        content = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        version = content["format_version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder / CARD_FILE} is not a checkpoint card ({error}); copy the checkpoint again."
+        ) from None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"The checkpoint {folder} has format version {version}, this skinoct reads version "
+            f"{FORMAT_VERSION}; "
+            "update skinoct or train the checkpoint again."
+        )
+    try:
+        card = Card.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(
+            f"{folder / CARD_FILE}: {field}: {first['msg']}. Copy the checkpoint again or update skinoct."
+        ) from None
+    if card.classes != tuple(c.name for c in CLASSES):
+        raise CheckpointError(
+            f"The checkpoint {folder} predicts {', '.join(card.classes)}, not "
+            f"{', '.join(c.name for c in CLASSES)}; train it again with this skinoct."
+        )
+    return card
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a checkpoint and verify its hash.
+
+    Raises
+    ------
+    CheckpointError
+        When a file is missing or damaged, or the weights are not the ones that the card describes.
+    """
+    folder = Path(folder)
+    card = read_card(folder)
+    blob = (folder / WEIGHTS_FILE).read_bytes()
+    if hashlib.sha256(blob).hexdigest() != card.weights_sha256:
+        raise CheckpointError(
+            f"{folder / WEIGHTS_FILE} is not the file that {CARD_FILE} describes (its SHA-256 differs): it "
+            "was damaged "
+            "or exchanged. Copy the whole checkpoint folder again."
+        )
+    try:
+        weights = safetensors.torch.load(blob)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS_FILE} is not a safetensors file ({error}); copy the checkpoint folder again."
+        ) from None
+    return Checkpoint(card, weights, folder)
+
+
+def save_checkpoint(
+    folder: str | Path, card: Card, weights: Weights, *, overwrite: bool = False
+) -> Checkpoint:
+    """Write a checkpoint so that ``folder`` is either complete or absent, whatever happens meanwhile.
+
+    Parameters
+    ----------
+    folder : path
+        Where it shall be; parents are made.
+    card : Card
+        Its ``weights_sha256`` is replaced by that of the written file.
+    weights : dict of str to Tensor
+        Saved as they are, moved to the CPU.
+    overwrite : bool
+        Replace a checkpoint of the same folder; any other existing path is refused either way.
+
+    Raises
+    ------
+    OptionError
+        When ``folder`` exists and must not be replaced.
+    CheckpointError
+        When the disk refuses the files, for example because it is full; nothing is left behind then.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (overwrite and (not folder.is_dir() or (folder / CARD_FILE).is_file())):
+        raise OptionError(
+            f"{folder} exists already and is never overwritten; choose another name or move it away."
+        )
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
+    card = card.model_copy(update={"weights_sha256": hashlib.sha256(blob).hexdigest()})
+    try:
+        partial.mkdir(parents=True)
+        _write_durably(partial / WEIGHTS_FILE, blob)
+        _write_durably(partial / CARD_FILE, (card.model_dump_json(indent=2) + "\n").encode())
+        _write_durably(partial / README_FILE, describe(card).encode())
+        _exchange(partial, folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(
+            f"The checkpoint {folder} could not be saved ({error.strerror or error}); make room or choose "
+            "another "
+            "folder. Nothing half-written was left."
+        ) from None
+    return Checkpoint(card, weights, folder)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    """Put ``new`` in the place of ``folder``.
+
+    A folder cannot be renamed over a full one, so the old one steps aside first: both versions are complete
+    on disk in the moment between the two renames.
+    """
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def describe(card: Card) -> str:
+    """Return the card as a Markdown page for people."""
+
+    def lines(values: dict[str, Any], prefix: str = "") -> list[str]:
+        rows: list[str] = []
+        for key, value in values.items():
+            if isinstance(value, dict):
+                rows += lines(value, f"{prefix}{key}.")
+            else:
+                rows.append(
+                    f"| `{prefix}{key}` | {value:.4g} |"
+                    if isinstance(value, float)
+                    else f"| `{prefix}{key}` | {value} |"
+                )
+        return rows
+
+    parts = [f"# {card.name}", card.description or "A skinoct checkpoint."]
+    parts += [f"**Intended use.** {card.intended_use}"]
+    if card.limits:
+        parts += [f"**Limits.** {card.limits}"]
+    parts += [
+        f"Created {card.created}, license {card.license}. Works at {card.pixel_size_um:g} um per pixel, "
+        "draws the DEJ "
+        f"as a band of {card.band_thickness_um:.2f} um."
+    ]
+    for title, values in (("Figures", card.metrics), ("Recipe", card.recipe), ("Data", card.data)):
+        if values:
+            parts += [f"## {title}", "\n".join(["| | |", "|---|---|", *lines(values)])]
+    return "\n\n".join(parts) + "\n"
+
+
+def default_models_dir() -> Path:
+    """Return the folder of checkpoints: ``$SKINOCT_MODELS``, else ``models/checkpoints`` here."""
+    configured = os.environ.get("SKINOCT_MODELS")
+    return Path(configured) if configured else Path(__file__).resolve().parents[2] / "checkpoints"
+
+
+def list_checkpoints(models_dir: str | Path | None = None) -> list[str]:
+    """Return names of the checkpoint folders in ``models_dir``, sorted, without opening their weights."""
+    folder = default_models_dir() if models_dir is None else Path(models_dir)
+    if not folder.is_dir():
+        return []
+    return sorted(
+        p.name for p in folder.iterdir() if (p / CARD_FILE).is_file() and not p.name.startswith(".")
+    )
+
+
+def default_checkpoint(models_dir: str | Path | None = None) -> str:
+    """Return the name of the checkpoint to use when nobody names one.
+
+    It is the newest ``phantom-vN``, else the only one.
+
+    Raises
+    ------
+    UnknownModelError
+        When there is no checkpoint, or several and no rule to choose.
+    """
+    folder = default_models_dir() if models_dir is None else Path(models_dir)
+    names = list_checkpoints(folder)
+    versions = {int(m[1]): name for name in names if (m := re.fullmatch(r"phantom-v(\d+)", name))}
+    if versions:
+        return versions[max(versions)]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise UnknownModelError(
+            f"{folder} holds several checkpoints ({', '.join(names)}); name the one to use."
+        )
+    raise UnknownModelError(
+        f"{folder} holds no checkpoint; train one with skinoct-train fit, or copy one there."
+    )
+
+
+def find_checkpoint(name: str | None = None, models_dir: str | Path | None = None) -> Path:
+    """Return the folder of a checkpoint by its name in ``models_dir``, or of the default one.
+
+    Raises
+    ------
+    UnknownModelError
+        When there is none of that name; the sentence lists those that exist.
+    """
+    folder = default_models_dir() if models_dir is None else Path(models_dir)
+    names = list_checkpoints(folder)
+    if name is None:
+        return folder / default_checkpoint(folder)
+    if name not in names:
+        known = f"there are: {', '.join(names)}" if names else "there is none"
+        raise UnknownModelError(f"There is no model {name!r} in {folder}; {known}.")
+    return folder / name

@@ -1,0 +1,77 @@
+"""Engines run the network: batches of images in, class probabilities out.
+
+An engine is any object with the members of ``Engine``. ``make_engine`` picks one by name.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from skinoct.checkpoint import Checkpoint
+from skinoct.errors import OptionError
+
+FloatArray = npt.NDArray[np.float32]
+EngineName = Literal["auto", "torch", "openvino"]
+
+
+class Engine(Protocol):
+    """What the predictor needs of an engine."""
+
+    @property
+    def name(self) -> str:
+        """How reports call it, such as ``torch-cpu``."""
+        ...
+
+    @property
+    def preferred_batch(self) -> int:
+        """Slices per batch that suit it, for images of about 224 x 512 pixels."""
+        ...
+
+    def probabilities(self, images: FloatArray) -> FloatArray:
+        """Run the network.
+
+        Parameters
+        ----------
+        images : float32, shape (B, in_slices, H, W)
+            Normalized images, neighboring slices as channels.
+
+        Returns
+        -------
+        float32, shape (B, 5, H, W)
+            Probabilities that sum to 1 over axis 1.
+
+        Raises
+        ------
+        skinoct.errors.OutOfMemoryError
+            When this batch does not fit; a smaller one may.
+        """
+        ...
+
+
+def make_engine(checkpoint: Checkpoint, name: str = "auto", *, threads: int | None = None) -> Engine:
+    """Build an engine for a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Loaded weights.
+    name : {"auto", "torch", "openvino"}
+        ``auto`` is torch on a GPU where there is one, else on the CPU.
+    threads : int, optional
+        CPU threads to use; the library's own choice when None.
+
+    Raises
+    ------
+    OptionError
+        When there is no such engine, or its package is not installed.
+    CheckpointError
+        When the weights do not fit the architecture of the card.
+    """
+    if name in ("auto", "torch"):
+        from skinoct.engines.torch_engine import TorchEngine
+
+        return TorchEngine(checkpoint, threads=threads)
+    raise OptionError(f"There is no engine {name!r}; choose auto or torch.")

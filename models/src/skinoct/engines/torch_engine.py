@@ -1,0 +1,86 @@
+"""The reference engine: PyTorch, on the CPU or on a CUDA GPU."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import ValidationError
+
+from skinoct.checkpoint import Checkpoint
+from skinoct.engines import FloatArray
+from skinoct.errors import CheckpointError, OutOfMemoryError
+from skinoct.unet import UNet, UNetConfig
+
+
+def build_network(checkpoint: Checkpoint) -> UNet:
+    """Build the network of a checkpoint and fill in its weights, on the CPU, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        When the architecture is unknown or the weights do not fit it.
+    """
+    architecture = checkpoint.card.architecture
+    if architecture.kind != "unet":
+        raise CheckpointError(
+            f"The checkpoint {checkpoint.card.name} holds a network of kind {architecture.kind!r}; this "
+            "skinoct knows "
+            "only 'unet'. Update skinoct or choose another checkpoint."
+        )
+    try:
+        network = UNet(UNetConfig(**architecture.config))
+        network.load_state_dict(checkpoint.weights)
+    except (ValidationError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"The weights of checkpoint {checkpoint.card.name} do not fit the architecture of its card "
+            f"({reason}); "
+            "copy the checkpoint again or train it with this version of skinoct."
+        ) from None
+    return network.eval()
+
+
+class TorchEngine:
+    """Runs a checkpoint with PyTorch: float32 on the CPU, bfloat16 on a GPU that has it."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, device: str | None = None, threads: int | None = None
+    ) -> None:
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if threads is not None:
+            torch.set_num_threads(threads)
+        network = build_network(checkpoint).to(self._device)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def name(self) -> str:
+        """``torch-cpu`` or ``torch-cuda``."""
+        return f"torch-{self._device.type}"
+
+    @property
+    def preferred_batch(self) -> int:
+        """Small on the CPU, where caches count; larger on a GPU, where launches do."""
+        return 4 if self._device.type == "cpu" else 32
+
+    def probabilities(self, images: FloatArray) -> FloatArray:
+        """Run the network; see ``Engine.probabilities``."""
+        try:
+            return self._run(images)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+        raise OutOfMemoryError(
+            f"A batch of {images.shape[0]} images of {images.shape[2]} x {images.shape[3]} pixels does not "
+            "fit into "
+            f"the memory of the {self._device.type.upper()}; use smaller images or a machine with more "
+            "memory."
+        )
+
+    @torch.inference_mode()
+    def _run(self, images: FloatArray) -> FloatArray:
+        batch = torch.from_numpy(images).to(self._device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            logits = self._network(batch)
+        probabilities: FloatArray = logits.float().softmax(dim=1).cpu().contiguous().numpy()
+        return probabilities

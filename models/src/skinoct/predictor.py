@@ -1,0 +1,317 @@
+"""From a tomogram to its layers: normalize, rescale, run the network batch by batch, decode.
+
+Memory does not grow with the number of slices, apart from the answer itself: slices are read a batch at a
+time, and no floating-point copy of the stack ever exists.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from skinoct.checkpoint import Checkpoint
+from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, find_overhangs
+from skinoct.engines import Engine, make_engine
+from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
+from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity, normalize, sample_indices
+from skinoct.labels import Label
+from skinoct.segmentation import Decode, FloatArray, LabelArray, ModelIdentity, Segmentation
+from skinoct.tomogram import PixelSize, Tomogram
+from skinoct.unet import UNetConfig
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with slices done and slices in all."""
+
+PLAUSIBLE_UM = (0.1, 10.0)
+"""Pixel sizes of optical skin tomograms; a file that says otherwise was calibrated for something else."""
+RESCALE_TOLERANCE = 0.04
+"""Smaller relative differences of pixel size are left to the network: resampling would blur more than it
+cures."""
+LABELS_IN_MEMORY = 256 * 2**20
+"""Bytes of ``pixel`` labels above which they are kept in a temporary file."""
+_REFERENCE_PIXELS = 224 * 512
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How an image maps to the network's own pixels."""
+
+    image: tuple[int, int]
+    """(Y, X) of the tomogram."""
+    network: tuple[int, int]
+    """(H, W) that the network sees."""
+    network_um: float
+    """Depth of one network pixel in micrometers."""
+
+    @property
+    def same(self) -> bool:
+        """Whether no resampling is needed."""
+        return self.image == self.network
+
+
+class Predictor:
+    """Segments tomograms with one checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        From ``load_checkpoint``.
+    engine : Engine, optional
+        From ``make_engine``; torch when None.
+    batch : int, optional
+        Slices per batch; the engine's own preference when None. The answer does not depend on it.
+    threads : int, optional
+        CPU threads; the library's own choice when None.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        engine: Engine | None = None,
+        batch: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if batch is not None and batch < 1:
+            raise OptionError(f"A batch of {batch} slices is not possible; give 1 or more.")
+        self.card = checkpoint.card
+        self.identity: ModelIdentity = checkpoint.identity
+        self.engine = engine if engine is not None else make_engine(checkpoint, threads=threads)
+        self._batch = batch
+        self._intensity = IntensityConfig(**self.card.intensity)
+        self._context = UNetConfig(**self.card.architecture.config).in_slices // 2
+
+    def segment(
+        self,
+        tomogram: Tomogram,
+        *,
+        decode: Decode = "ordered",
+        pixel_size_um: float | PixelSize | None = None,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Segmentation:
+        """Segment one tomogram.
+
+        Parameters
+        ----------
+        tomogram : Tomogram
+            Voxels (Z, Y, X); read once, in order, after a sample for the intensity scale.
+        decode : {"ordered", "pixel"}
+            ``ordered`` gives smooth surfaces in anatomical order, ``pixel`` the best class of each pixel.
+        pixel_size_um : float or PixelSize, optional
+            Micrometers per pixel; the file's own calibration when None, else the checkpoint's.
+        progress : callable, optional
+            Called after each batch with slices done and slices in all.
+        cancelled : callable, optional
+            Asked between batches.
+
+        Raises
+        ------
+        TomogramError
+            When the voxels cannot be used or the pixel size is not one of an optical tomogram.
+        Cancelled
+            When ``cancelled()`` is true.
+        OutOfMemoryError
+            When not even one slice fits.
+        """
+        if decode not in ("ordered", "pixel"):
+            raise OptionError(f"There is no decoding {decode!r}; choose ordered or pixel.")
+        size = _pixel_size(pixel_size_um, tomogram)
+        shape = tomogram.voxels.shape
+        grid = plan_grid((shape[1], shape[2]), size, self.card.pixel_size_um, tomogram.name)
+        config = DecodeConfig(
+            **{**self.card.decode, "band_thickness_px": self.card.band_thickness_um / grid.network_um}
+        )
+        blocks = self._probabilities(tomogram, grid, progress, cancelled)
+        if decode == "ordered":
+            boundaries, confidence, overhang = _decode_ordered(blocks, grid, config, shape)
+            labels = None
+        else:
+            boundaries = None
+            labels, confidence, overhang = _decode_pixels(blocks, grid, self.card.class_weights, shape)
+        return Segmentation(
+            shape=shape,
+            decode=decode,
+            boundaries=boundaries,
+            pixel_labels=labels,
+            confidence=confidence,
+            overhang=overhang,
+            pixel_size_um=size,
+            band_thickness_um=self.card.band_thickness_um,
+            model=self.identity,
+        )
+
+    def _probabilities(
+        self,
+        tomogram: Tomogram,
+        grid: Grid,
+        progress: Progress | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> Iterator[FloatArray]:
+        """Yield probabilities (n, 5, H, W) of consecutive slices, from the first to the last."""
+        voxels, total = tomogram.voxels, tomogram.voxels.shape[0]
+        samples = (voxels[z : z + 1] for z in sample_indices(total, self._intensity))
+        scale = measure_intensity(samples, self._intensity)
+        batch = self._batch or self._suited_batch(grid)
+        start = 0
+        while start < total:
+            if cancelled is not None and cancelled():
+                raise Cancelled(f"Stopped after {start} of {total} slices, as asked; nothing was written.")
+            stop = min(start + batch, total)
+            images = self._images(tomogram, start, stop, scale, grid)
+            try:
+                probabilities = self.engine.probabilities(images)
+            except OutOfMemoryError:
+                if batch == 1:
+                    raise
+                batch //= 2
+                log.warning("Out of memory: going on with batches of %d slices.", batch)
+                continue
+            yield probabilities
+            start = stop
+            if progress is not None:
+                progress(start, total)
+
+    def _suited_batch(self, grid: Grid) -> int:
+        pixels = grid.network[0] * grid.network[1]
+        return min(64, max(1, self.engine.preferred_batch * _REFERENCE_PIXELS // pixels))
+
+    def _images(
+        self, tomogram: Tomogram, start: int, stop: int, scale: IntensityScale, grid: Grid
+    ) -> FloatArray:
+        """Return slices ``start`` to ``stop`` with their neighbors as channels, float32 (n, C, H, W)."""
+        context, total = self._context, tomogram.voxels.shape[0]
+        first, last = max(0, start - context), min(total, stop + context)
+        block = normalize(np.asarray(tomogram.voxels[first:last]), scale, self._intensity)
+        return stack_neighbors(resize(block, grid.network), start - first, stop - start, context)
+
+
+def stack_neighbors(slices: FloatArray, start: int, count: int, context: int) -> FloatArray:
+    """Give each slice its neighbors as channels.
+
+    Parameters
+    ----------
+    slices : float32, shape (n, H, W)
+        Consecutive slices; beyond its ends the outermost slice is repeated.
+    start, count : int
+        Which slices to return.
+    context : int
+        Neighbors on each side.
+
+    Returns
+    -------
+    float32, shape (count, 2 * context + 1, H, W)
+    """
+    offsets = np.arange(-context, context + 1)
+    indices = np.arange(start, start + count)[:, None] + offsets[None, :]
+    return np.ascontiguousarray(slices[np.clip(indices, 0, len(slices) - 1)])
+
+
+def resize(images: FloatArray, size: tuple[int, int]) -> FloatArray:
+    """Resample the last two axes of float32 (n, H, W) or (n, C, H, W), averaging where pixels get larger."""
+    if images.shape[-2:] == size:
+        return images
+    tensor = torch.from_numpy(images)
+    batch = tensor[:, None] if images.ndim == 3 else tensor
+    out = functional.interpolate(batch, size=size, mode="bilinear", antialias=True, align_corners=False)
+    result: FloatArray = (out[:, 0] if images.ndim == 3 else out).numpy()
+    return result
+
+
+def _pixel_size(given: float | PixelSize | None, tomogram: Tomogram) -> PixelSize | None:
+    if given is None:
+        return tomogram.pixel_size_um
+    if isinstance(given, PixelSize):
+        return given
+    return PixelSize(given, given, tomogram.pixel_size_um.z if tomogram.pixel_size_um else None)
+
+
+def plan_grid(image: tuple[int, int], size: PixelSize | None, model_um: float, name: str) -> Grid:
+    """Decide at which resolution the network sees an image (Y, X).
+
+    Raises
+    ------
+    TomogramError
+        When the pixel size is not one of an optical tomogram.
+    """
+    if size is None:
+        return Grid(image, image, model_um)
+    for value in (size.y, size.x):
+        if not PLAUSIBLE_UM[0] <= value <= PLAUSIBLE_UM[1]:
+            raise TomogramError(
+                f"{name} says that a pixel is {value:g} um wide, but optical skin tomograms have "
+                f"{PLAUSIBLE_UM[0]:g} to {PLAUSIBLE_UM[1]:g} um; give the true pixel size "
+                "(pixel_size_um=0.9, say).",
+                kind="implausible-pixel-size",
+            )
+    rows, columns = (
+        pixels if abs(um / model_um - 1) <= RESCALE_TOLERANCE else max(1, round(pixels * um / model_um))
+        for pixels, um in zip(image, (size.y, size.x), strict=True)
+    )
+    return Grid(image, (rows, columns), size.y * image[0] / rows)
+
+
+def _decode_ordered(
+    blocks: Iterator[FloatArray], grid: Grid, config: DecodeConfig, shape: tuple[int, int, int]
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Return boundaries (4, Z, X) in image pixels, confidence (Z, X) and overhang (Z, X)."""
+    decoder = OrderedDecoder(config, (shape[0], *grid.network))
+    for block in blocks:
+        decoder.add(block)
+    boundaries, confidence, overhang = decoder.finish()
+    if grid.same:
+        return boundaries, confidence, overhang
+    width = grid.image[1]
+    boundaries = stretch_columns(boundaries, width) * np.float32(grid.image[0] / grid.network[0])
+    nearest = np.clip(_source_columns(grid.network[1], width).round().astype(int), 0, grid.network[1] - 1)
+    return boundaries, stretch_columns(confidence, width), np.asarray(overhang[..., nearest])
+
+
+def _source_columns(network: int, width: int) -> npt.NDArray[np.float64]:
+    """Return where the centers of ``width`` columns lie among ``network`` columns."""
+    return (np.arange(width) + 0.5) * network / width - 0.5
+
+
+def stretch_columns(values: FloatArray, width: int) -> FloatArray:
+    """Interpolate the last axis linearly to ``width`` columns; order along other axes is kept."""
+    source = np.clip(_source_columns(values.shape[-1], width), 0, values.shape[-1] - 1)
+    left = np.floor(source).astype(int)
+    right = np.minimum(left + 1, values.shape[-1] - 1)
+    weight = (source - left).astype(np.float32)
+    return np.asarray(values[..., left] * (1 - weight) + values[..., right] * weight, np.float32)
+
+
+def _decode_pixels(
+    blocks: Iterator[FloatArray], grid: Grid, class_weights: tuple[float, ...], shape: tuple[int, int, int]
+) -> tuple[LabelArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Return labels (Z, Y, X), the best DEJ probability of each column (Z, X) and overhang (Z, X)."""
+    labels = _label_stack(shape)
+    confidence = np.empty((shape[0], shape[2]), np.float32)
+    overhang = np.empty((shape[0], shape[2]), np.bool_)
+    start = 0
+    for native in blocks:
+        block = resize(native, grid.image)
+        stop = start + len(block)
+        labels[start:stop] = decode_pixel(block, class_weights)
+        confidence[start:stop] = block[:, Label.DEJ - 1].max(axis=1)
+        overhang[start:stop] = find_overhangs(labels[start:stop].astype(np.intp) - 1)
+        start = stop
+    return labels, confidence, overhang
+
+
+def _label_stack(shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """Return an empty label stack, in a temporary file that vanishes with it when it is large."""
+    if int(np.prod(shape)) <= LABELS_IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile(prefix="skinoct-labels-") as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)
