@@ -1,0 +1,94 @@
+"""Ask a real ImageJ 1: run as a script in a process of its own, since a process has only one Java.
+
+python imagej_worker.py IJ_JAR open STACK.tif OUT.npz      pixels, calibration, dimensions, colors
+python imagej_worker.py IJ_JAR masks RoiSet.zip Y X OUT.npz   what each ROI covers
+python imagej_worker.py IJ_JAR manager RoiSet.zip OUT.json    what the ROI Manager reads
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jpype
+import numpy as np
+
+
+def open_stack(path: str, out: str) -> None:
+    image = jpype.JClass("ij.IJ").openImage(path)
+    calibration, stack = image.getCalibration(), image.getStack()
+    dtype = {8: np.uint8, 16: np.uint16, 32: np.float32}[int(image.getBitDepth())]
+    pixels = [np.array(stack.getPixels(i)).view(dtype) for i in range(1, stack.getSize() + 1)]
+    colors = image.getProcessor().getColorModel()
+    indices = range(256 if dtype is np.uint8 else 0)
+    table = [
+        [get(jpype.JInt(i)) for get in (colors.getRed, colors.getGreen, colors.getBlue)] for i in indices
+    ]
+    np.savez(
+        out,
+        pixels=np.stack(pixels).reshape(-1, image.getHeight(), image.getWidth()),
+        dimensions=np.array(image.getDimensions()),
+        size=np.array([calibration.pixelDepth, calibration.pixelHeight, calibration.pixelWidth]),
+        unit=np.array(str(calibration.getUnit())),
+        colors=np.array(table, np.int64),
+        display=np.array([image.getDisplayRangeMin(), image.getDisplayRangeMax()]),
+    )
+
+
+def decode(data: bytes, name: str) -> Any:
+    return (
+        jpype.JClass("ij.io.RoiDecoder").openFromByteArray(jpype.JArray(jpype.JByte)(data)) if name else None
+    )
+
+
+def mask_of(roi: Any, height: int, width: int) -> np.ndarray:
+    """Return what ImageJ fills; a line becomes the area of its width first (Edit > Selection)."""
+    processor = jpype.JClass("ij.process.ByteProcessor")(width, height)
+    processor.setValue(255)
+    if roi.isLine():
+        roi = jpype.JClass("ij.gui.Roi").convertLineToArea(roi)
+    processor.fill(roi)
+    return np.array(processor.getPixels()).view(np.uint8).reshape(height, width) > 0
+
+
+def masks(path: str, height: int, width: int, out: str) -> None:
+    with zipfile.ZipFile(path) as archive:
+        found = [mask_of(decode(archive.read(n), n), height, width) for n in archive.namelist()]
+    np.savez_compressed(out, masks=np.array(found))
+
+
+def manager(path: str, out: str) -> None:
+    rois = []
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            roi = decode(archive.read(name), name)
+            rois.append(
+                {
+                    "name": str(roi.getName()),
+                    "position": int(roi.getPosition()),
+                    "group": int(roi.getGroup()),
+                    "stroke": str(roi.getStrokeColor()),
+                    "width": float(roi.getStrokeWidth()),
+                }
+            )
+    Path(out).write_text(json.dumps(rois))
+
+
+def main(jar: str, command: str, *rest: str) -> None:
+    jpype.startJVM("-Djava.awt.headless=true", "-Xmx1g", classpath=[jar], convertStrings=True)
+    if command == "open":
+        open_stack(*rest)
+    elif command == "masks":
+        masks(rest[0], int(rest[1]), int(rest[2]), rest[3])
+    else:
+        manager(*rest)
+    sys.stdout.flush()
+    os._exit(0)  # Java's threads would keep the process alive
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
