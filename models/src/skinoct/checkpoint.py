@@ -338,3 +338,17 @@ def find_checkpoint(name: str | None = None, models_dir: str | Path | None = Non
         known = f"there are: {', '.join(names)}" if names else "there is none"
         raise UnknownModelError(f"There is no model {name!r} in {folder}; {known}.")
     return folder / name
+
+
+def open_checkpoint(name_or_folder: str | Path, models_dir: str | Path | None = None) -> Checkpoint:
+    """Load a checkpoint given as a folder, or by its name in ``models_dir``.
+
+    Raises
+    ------
+    CheckpointError
+        When it is neither, or damaged.
+    """
+    folder = Path(name_or_folder)
+    if folder.exists() or len(folder.parts) > 1:
+        return load_checkpoint(folder)
+    return load_checkpoint(find_checkpoint(str(name_or_folder), models_dir))

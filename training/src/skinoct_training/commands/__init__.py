@@ -1,0 +1,1 @@
+"""The subcommands of ``skinoct-train``; each module has ``add_arguments(parser)`` and ``run(args)``."""

@@ -1,0 +1,103 @@
+"""``skinoct-train fit``: train a network on tomograms and ROI sets."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from skinoct.errors import OptionError
+from skinoct_training.commands.options import add_label_options, label_options
+from skinoct_training.loop import Duration
+
+DEFAULT_EPOCHS = 40
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "data", type=Path, help="folder of tomogram folders, each tomogram.tif + RoiSet.zip or labels.tif"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
+    long = parser.add_mutually_exclusive_group()
+    long.add_argument("--epochs", type=int, help=f"train this many epochs (default {DEFAULT_EPOCHS})")
+    long.add_argument("--minutes", type=float, help="train this many minutes instead")
+    parser.add_argument(
+        "--val", type=int, metavar="N", help="tomograms to hold out (default: 15 %%, at least one)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="same seed, same checkpoint (on a CPU, with --epochs)"
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--run", type=Path, help="run folder (default: runs/ and the checkpoint's name)")
+    parser.add_argument("--config", type=Path, help="JSON file with settings that differ from the defaults")
+    parser.add_argument(
+        "--from", dest="start", metavar="CHECKPOINT", help="fine-tune this checkpoint (folder or name)"
+    )
+    parser.add_argument(
+        "--recipe", choices=("default", "paper"), default="default", help="the paper's recipe is the baseline"
+    )
+    parser.add_argument("--batch", type=int, help="crops per step")
+    parser.add_argument(
+        "--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="size of a training crop"
+    )
+    parser.add_argument(
+        "--pixel-size", type=float, metavar="UM", help="train at this pixel size (default: the data's)"
+    )
+    parser.add_argument("--description", default="", help="one sentence for the checkpoint's card")
+    add_label_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, then say where the checkpoint is and how good it was on held-out tomograms."""
+    from skinoct_training.fit import FitOptions, fit
+
+    if args.threads is not None and args.threads < 1:
+        raise OptionError(f"--threads {args.threads} is not possible; give 1 or more.")
+    epochs = args.epochs if args.epochs or args.minutes else DEFAULT_EPOCHS
+    checkpoint, standing = fit(
+        FitOptions(
+            data=args.data,
+            out=args.out,
+            duration=Duration(epochs=epochs, minutes=args.minutes),
+            run=args.run or Path("runs") / args.out.name,
+            held_out=args.val,
+            resume=args.resume,
+            threads=args.threads,
+            labels=label_options(args),
+            start=args.start,
+            pixel_um=args.pixel_size,
+            description=args.description,
+            command="skinoct-train " + " ".join(sys.argv[1:]),
+        ),
+        settings(args),
+    )
+    if checkpoint is None:
+        raise OptionError("Stopped before the first epoch was over; nothing was saved.")
+    error = (
+        f"DEJ error {standing.best_um:.2f} um on held-out tomograms"
+        if standing.extra
+        else "error not measured"
+    )
+    print(f"{args.out}: {error}, epoch {standing.best_epoch} of {standing.epoch}.")
+    print(f"Measure it with: skinoct-train evaluate {args.out} DATA --out DIR")
+
+
+def settings(args: argparse.Namespace) -> dict[str, object]:
+    """Return the settings that the command line changes, over those of ``--config``."""
+    import json
+
+    given: dict[str, object] = {}
+    if args.config:
+        try:
+            given = json.loads(args.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OptionError(f"{args.config} is not a readable JSON file ({error}).") from None
+    given["recipe"] = args.recipe
+    given["seed"] = args.seed
+    if args.batch is not None:
+        given["batch"] = args.batch
+    if args.crop is not None:
+        given["crop"] = tuple(args.crop)
+    return given

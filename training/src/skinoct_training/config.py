@@ -1,0 +1,63 @@
+"""Everything that decides what comes out of a training, as closed, frozen types."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from skinoct.decode import DecodeConfig
+from skinoct.intensity import IntensityConfig
+from skinoct.unet import UNetConfig
+from skinoct_training.augment import AugmentConfig
+from skinoct_training.losses import LossConfig
+
+Recipe = Literal["default", "paper"]
+
+
+class TrainConfig(BaseModel):
+    """A training, apart from its data and duration; kept in the run folder and in the checkpoint's card."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: UNetConfig = UNetConfig()
+    """The network."""
+    intensity: IntensityConfig = IntensityConfig()
+    """Normalization of gray values."""
+    augment: AugmentConfig = AugmentConfig()
+    """Random changes of every crop."""
+    loss: LossConfig = LossConfig()
+    """What the network is punished for."""
+    decode: DecodeConfig = DecodeConfig()
+    """Ordered decoding; the band's thickness is replaced by that of the annotators."""
+    crop: tuple[int, int] = (224, 256)
+    """Rows and columns of a training crop."""
+    spacings: tuple[int, ...] = (1, 1, 1, 1, 0, 2)
+    """Distances in slices between the neighbors of a crop, drawn with equal chance; 0 repeats the slice."""
+    batch: int = Field(default=8, ge=1)
+    """Crops per step."""
+    epoch_images: int | None = Field(default=1024, ge=1)
+    """Crops per epoch; None for as many as there are annotated slices."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak of the schedule: a short rise, then a cosine fall to zero."""
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the training in which the learning rate rises."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """Decoupled weight decay of AdamW."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Gradients longer than this are shortened."""
+    ema_decay: float = Field(default=0.998, ge=0, lt=1)
+    """Memory of the running average of the weights, which is what is validated and saved."""
+    val_slices: int = Field(default=16, ge=1)
+    """Consecutive slices of each held-out tomogram that are measured after an epoch."""
+    seed: int = 0
+    """Of everything random."""
+
+
+def schedule(progress: float, config: TrainConfig) -> float:
+    """Return the learning rate at ``progress`` (0 to 1) of the training."""
+    if progress < config.warmup:
+        return config.learning_rate * max(progress, 1e-3) / config.warmup
+    fall = min(1.0, (progress - config.warmup) / (1 - config.warmup))
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * fall))

@@ -1,0 +1,290 @@
+"""Training data: a folder of tomogram folders, each with a tomogram and what doctors drew on it.
+
+    DATA/
+      patient-01/tomogram.tif   the stack
+                 RoiSet.zip     ImageJ ROIs, or
+                 labels.tif     a label stack (0 unlabeled, 1 glass ... 5 dermis); wins when both are there
+      patient-02/...
+
+Everything is read once. Voxels are normalized as the predictor does (``skinoct.intensity``), brought to one
+pixel size and kept as one byte each, in memory or, when that is short, in a temporary file. The root in the
+normalization makes the byte's steps finer than the shot noise at every brightness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from skinoct.rois import Roi, rasterize, read_roi_set, roi_mask
+
+from skinoct.errors import DatasetError, RoiError, TomogramError
+from skinoct.intensity import IntensityConfig, measure_intensity, normalize, sample_indices
+from skinoct.labels import IGNORE_NAME, Label, label_from_name
+from skinoct.predictor import PLAUSIBLE_UM, RESCALE_TOLERANCE, resize
+from skinoct.tomogram import Tomogram, read_tomogram
+from skinoct_training.annotation import LabelArray, band_runs, derive_layers
+
+LabelSource = Literal["auto", "labels", "rois"]
+DEFAULT_PIXEL_UM = 0.9
+BLOCK = 16
+"""Slices read at a time."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One tomogram of a training folder, not read yet."""
+
+    name: str
+    """Name of its folder: the subject."""
+    image: Path
+    annotation: Path
+    """``labels.tif`` or ``RoiSet.zip``."""
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """How annotations become labels."""
+
+    source: LabelSource = "auto"
+    """``auto`` takes labels.tif where it exists, else RoiSet.zip."""
+    roi_class: Label | None = None
+    """Class of ROIs that have neither a class name nor a group; None to refuse them."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One tomogram at the network's pixel size, ready for training."""
+
+    name: str
+    images: npt.NDArray[np.uint8]
+    """(Z, Y, X), normalized, 255 is 1.0."""
+    labels: LabelArray
+    """(Z, Y, X), 0 is ignored."""
+    annotated: npt.NDArray[np.intp]
+    """Slices (0-based) that hold any label."""
+    band_um: float
+    """Median vertical thickness of the DEJ as drawn; NaN where no whole band is."""
+
+
+def find_cases(data: str | Path, source: LabelSource = "auto") -> list[Case]:
+    """List the tomograms of a training folder, sorted by name.
+
+    Raises
+    ------
+    DatasetError
+        When the folder holds none, or one of them lacks its annotation.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DatasetError(
+            f"There is no folder {folder}; give the folder that holds one folder per tomogram."
+        )
+    cases = []
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        image = next(
+            (sub / n for n in ("tomogram.tif", "tomogram.tiff", "tomogram.npy") if (sub / n).is_file()), None
+        )
+        if image is not None:
+            cases.append(Case(sub.name, image, _annotation_file(sub, source)))
+    if not cases:
+        raise DatasetError(
+            f"{folder} holds no tomogram folders; each needs tomogram.tif and RoiSet.zip (or labels.tif), "
+            "as in "
+            f"{folder / 'patient-01' / 'tomogram.tif'}."
+        )
+    return cases
+
+
+def _annotation_file(folder: Path, source: LabelSource) -> Path:
+    wanted = {"auto": ("labels.tif", "RoiSet.zip"), "labels": ("labels.tif",), "rois": ("RoiSet.zip",)}[
+        source
+    ]
+    for name in wanted:
+        if (folder / name).is_file():
+            return folder / name
+    raise DatasetError(
+        f"{folder} has a tomogram but no {' and no '.join(wanted)}; add the annotation or move the folder "
+        "away."
+    )
+
+
+def pixel_um_of(tomogram: Tomogram) -> tuple[float, float]:
+    """Return micrometers per pixel (depth, width); those of the paper's device when the file does not tell.
+
+    Raises
+    ------
+    DatasetError
+        When the file tells a size that no optical tomogram has.
+    """
+    size = tomogram.pixel_size_um
+    if size is None:
+        return DEFAULT_PIXEL_UM, DEFAULT_PIXEL_UM
+    for value in (size.y, size.x):
+        if not PLAUSIBLE_UM[0] <= value <= PLAUSIBLE_UM[1]:
+            raise DatasetError(
+                f"{tomogram.name} says that a pixel is {value:g} um, but optical skin tomograms have "
+                f"{PLAUSIBLE_UM[0]:g} to {PLAUSIBLE_UM[1]:g} um; correct it in ImageJ (Image > Properties)."
+            )
+    return size.y, size.x
+
+
+def open_image(case: Case) -> Tomogram:
+    """Open the tomogram of a case, without reading its voxels.
+
+    Raises
+    ------
+    DatasetError
+        When the file cannot be read; the sentence names it.
+    """
+    try:
+        return read_tomogram(case.image, name=f"{case.name}/{case.image.name}")
+    except TomogramError as error:
+        raise DatasetError(str(error)) from None
+
+
+def native_pixel_um(cases: list[Case]) -> float:
+    """Choose the pixel size to train at: the median depth of a pixel over all tomograms."""
+    return float(np.median([pixel_um_of(open_image(case))[0] for case in cases]))
+
+
+def read_labels(
+    case: Case, shape: tuple[int, int, int], options: LabelOptions, pixel_um: float
+) -> LabelArray:
+    """Read what was drawn and derive what geometry decides.
+
+    Returns
+    -------
+    uint8, shape (Z, Y, X)
+        0 where nobody knows, and everywhere on slices without annotation.
+
+    Raises
+    ------
+    DatasetError
+        When the annotation is unreadable or belongs to another tomogram.
+    """
+    try:
+        if case.annotation.suffix == ".zip":
+            return _labels_from_rois(read_roi_set(case.annotation), shape, options, pixel_um)
+        stack = read_tomogram(case.annotation, name=f"{case.name}/{case.annotation.name}")
+    except (RoiError, TomogramError) as error:
+        raise DatasetError(f"{case.name}: {error}") from None
+    if stack.voxels.shape != shape:
+        raise DatasetError(
+            f"{case.annotation} is {_by(stack.voxels.shape)} but {case.image.name} is {_by(shape)} (slices "
+            "x rows x "
+            "columns); the annotation belongs to another tomogram."
+        )
+    labels = np.asarray(stack.voxels[0 : shape[0]])
+    if labels.max() > Label.DERMIS or labels.min() < 0:
+        raise DatasetError(
+            f"{case.annotation} holds the value {labels.max()}; labels are 0 (unlabeled) and 1 to 5, top to "
+            "bottom: "
+            "glass, glycerol, epidermis, dej, dermis."
+        )
+    return np.asarray(labels, np.uint8)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
+def _labels_from_rois(
+    rois: list[Roi], shape: tuple[int, int, int], options: LabelOptions, pixel_um: float
+) -> LabelArray:
+    labels = rasterize(rois, shape, default=options.roi_class)
+    slices = sorted({roi.slice_index or 0 for roi in rois})
+    ignored = np.zeros((len(slices), *shape[1:]), np.bool_)
+    for roi in rois:
+        if is_ignored(roi):
+            ignored[slices.index(roi.slice_index or 0)] |= roi_mask(roi, (shape[1], shape[2]))
+    labels[slices] = derive_layers(labels[slices], ignored, pixel_um=pixel_um)
+    return labels
+
+
+def is_ignored(roi: Roi) -> bool:
+    """Tell whether an ROI marks a region that training shall ignore."""
+    return roi.label == Label.UNLABELED or (
+        roi.label is None and IGNORE_NAME in roi.name.lower() and label_from_name(roi.name) == Label.UNLABELED
+    )
+
+
+def load_volumes(
+    cases: list[Case], *, pixel_um: float, intensity: IntensityConfig, options: LabelOptions
+) -> Iterator[Volume]:
+    """Read tomograms one after the other at one pixel size.
+
+    Raises
+    ------
+    DatasetError
+        When one of them cannot be used; the sentence names it.
+    """
+    for case in cases:
+        yield load_volume(case, pixel_um=pixel_um, intensity=intensity, options=options)
+
+
+def load_volume(case: Case, *, pixel_um: float, intensity: IntensityConfig, options: LabelOptions) -> Volume:
+    """Read one tomogram and its annotation, resampled to square pixels of ``pixel_um``."""
+    tomogram = open_image(case)
+    voxels, shape = tomogram.voxels, tomogram.voxels.shape
+    um_y, um_x = pixel_um_of(tomogram)
+    drawn = read_labels(case, shape, options, um_y)
+    annotated = np.flatnonzero(drawn.any(axis=(1, 2)))
+    if annotated.size == 0:
+        raise DatasetError(
+            f"{case.annotation} labels not a single pixel of {case.image.name}; draw ROIs on it first."
+        )
+    runs = band_runs(drawn[annotated])
+    size = (_rescaled(shape[1], um_y / pixel_um), _rescaled(shape[2], um_x / pixel_um))
+    images, labels = byte_store((shape[0], *size)), byte_store((shape[0], *size))
+    try:
+        scale = measure_intensity((voxels[z : z + 1] for z in sample_indices(shape[0], intensity)), intensity)
+        for start in range(0, shape[0], BLOCK):
+            block = slice(start, min(start + BLOCK, shape[0]))
+            images[block] = np.rint(resize(normalize(voxels[block], scale, intensity), size) * 255)
+            labels[block] = resize_labels(drawn[block], size)
+    except TomogramError as error:
+        raise DatasetError(str(error)) from None
+    return Volume(
+        case.name, images, labels, annotated, float(np.median(runs)) * um_y if runs.size else float("nan")
+    )
+
+
+def _rescaled(pixels: int, ratio: float) -> int:
+    return pixels if abs(ratio - 1) <= RESCALE_TOLERANCE else max(1, round(pixels * ratio))
+
+
+def resize_labels(labels: LabelArray, size: tuple[int, int]) -> LabelArray:
+    """Resample label slices (n, Y, X) to (n, *size) by the nearest pixel."""
+    rows, columns = (
+        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(np.intp)
+        for new, old in zip(size, labels.shape[1:], strict=True)
+    )
+    return np.asarray(labels[:, rows[:, None], columns[None, :]])
+
+
+def byte_store(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Return bytes to fill: in memory, or in a temporary file where memory is getting short."""
+    if int(np.prod(shape)) < 0.25 * psutil.virtual_memory().available:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile(prefix="skinoct-train-") as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def fingerprint(cases: list[Case]) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of every file that was trained on, by tomogram."""
+    prints = {}
+    for case in cases:
+        files = {}
+        for path in (case.image, case.annotation):
+            with path.open("rb") as file:
+                files[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        prints[case.name] = files
+    return prints

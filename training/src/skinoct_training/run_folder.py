@@ -1,0 +1,137 @@
+"""The run folder: everything needed to follow, understand, repeat and resume a training.
+
+    runs/<name>/config.json         settings, command, versions, environment
+                data.json           tomograms trained on and held out, with the SHA-256 of every file
+                metrics.csv         one row per epoch
+                state.safetensors   where to go on: weights, average, optimizer, epoch (replaced after each
+                epoch)
+
+``state.safetensors`` is written beside its old version and renamed over it, so a kill at any moment loses
+at most the current epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from skinoct.errors import CheckpointError, OptionError
+
+STATE = "state.safetensors"
+
+
+class RunFolder:
+    """One training's folder.
+
+    Parameters
+    ----------
+    folder : Path
+    resume : bool
+        Go on with what lies there; otherwise the folder must be new or empty.
+
+    Raises
+    ------
+    OptionError
+        When the folder holds another run and ``resume`` is false, or nothing to resume.
+    """
+
+    def __init__(self, folder: Path, *, resume: bool) -> None:
+        self.folder = folder
+        self.resuming = resume
+        if resume and not (folder / STATE).is_file():
+            raise OptionError(
+                f"There is nothing to resume in {folder}; leave --resume away, or give --run the folder of "
+                "the run."
+            )
+        if not resume and folder.is_dir() and any(folder.iterdir()):
+            raise OptionError(
+                f"{folder} holds another run; give --resume to go on with it, or --run with another folder."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file, replacing that of an interrupted run."""
+        (self.folder / name).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add an epoch to metrics.csv."""
+        path = self.folder / "metrics.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def forget_metrics_after(self, epoch: int) -> None:
+        """Drop rows of epochs whose state was never saved, because they are about to be trained again."""
+        path = self.folder / "metrics.csv"
+        if not path.exists():
+            return
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        path.unlink()
+        for row in rows:
+            if int(row["epoch"]) <= epoch:
+                self.append_metrics(row)
+
+    def save_state(self, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Save where the training stands, atomically.
+
+        Raises
+        ------
+        CheckpointError
+            When the disk refuses, for example because it is full; the state before is kept.
+        """
+        partial = self.folder / f".{STATE}.partial"
+        content = safetensors.torch.save(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"values": json.dumps(values)}
+        )
+        try:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.folder / STATE)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"The training could not be saved in {self.folder} ({error.strerror or error}); make room "
+                "and go on "
+                "with --resume. The epoch before is kept."
+            ) from None
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Read what ``save_state`` wrote."""
+        try:
+            with safetensors.safe_open(self.folder / STATE, "pt") as file:
+                values = json.loads(file.metadata()["values"])
+                return {name: file.get_tensor(name) for name in file.keys()}, values  # noqa: SIM118
+        except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.folder / STATE} is damaged ({error}); start the training again in another folder."
+            ) from None
+
+
+def environment() -> dict[str, str]:
+    """Describe the software and machine that a training ran on."""
+    packages = ("skinoct", "skinoct-training", "torch", "numpy")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        **{name: metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "gpu": gpu,
+        "threads": str(torch.get_num_threads()),
+    }

@@ -1,0 +1,70 @@
+"""The error in micrometers on tomograms that training never saw, measured the way the product works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from skinoct.decode import DecodeConfig, OrderedDecoder
+from skinoct.predictor import stack_neighbors
+from skinoct.segmentation import FloatArray, LabelArray, draw_layers
+from skinoct_training.dataset import Volume
+from skinoct_training.metrics import ColumnErrors, column_errors, join_errors
+
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Window:
+    """The slices of a held-out volume that are decoded after each epoch."""
+
+    images: FloatArray
+    """(n, Y, X), normalized."""
+    labels: LabelArray
+    """(n, Y, X)."""
+
+
+def densest_window(volume: Volume, slices: int) -> Window:
+    """Choose ``slices`` consecutive slices that hold the most annotated ones."""
+    depth = volume.images.shape[0]
+    count = min(slices, depth)
+    flags = np.zeros(depth, np.int64)
+    flags[volume.annotated] = 1
+    sums = np.convolve(flags, np.ones(count, np.int64), "valid")
+    best = np.flatnonzero(sums == sums.max())
+    start = int(best[len(best) // 2])
+    part = slice(start, start + count)
+    images = np.divide(volume.images[part], 255, dtype=np.float32)
+    return Window(images, np.asarray(volume.labels[part]))
+
+
+@torch.inference_mode()
+def predict_window(network: nn.Module, images: FloatArray, context: int, decode: DecodeConfig) -> LabelArray:
+    """Segment consecutive normalized slices (n, Y, X) with ordered decoding, uint8 (n, Y, X)."""
+    device = next(network.parameters()).device
+    decoder = OrderedDecoder(decode, images.shape)
+    for start in range(0, len(images), BATCH):
+        count = min(BATCH, len(images) - start)
+        batch = torch.from_numpy(stack_neighbors(images, start, count, context)).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            logits = network(batch.contiguous(memory_format=torch.channels_last))
+        decoder.add(logits.float().softmax(dim=1).cpu().contiguous().numpy())
+    boundaries, _, _ = decoder.finish()
+    return draw_layers(boundaries, images.shape[1])
+
+
+def validate(
+    network: nn.Module, windows: Sequence[Window], *, context: int, pixel_um: float, decode: DecodeConfig
+) -> ColumnErrors:
+    """Measure the DEJ of all windows."""
+    network.eval()
+    return join_errors(
+        [
+            column_errors(predict_window(network, w.images, context, decode), w.labels, pixel_um)
+            for w in windows
+        ]
+    )
