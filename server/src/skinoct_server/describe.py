@@ -1,0 +1,126 @@
+"""What OpenAPI cannot learn from the routes: bodies, answers, problems, limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from skinoct.wire import Problem
+from skinoct_server.admission import size_text
+from skinoct_server.formats import FORMATS
+from skinoct_server.problems import responses
+from skinoct_server.settings import Settings
+
+__all__ = ["ANSWERS", "UPLOAD_BODY", "UPLOAD_PROBLEMS", "install", "responses"]
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "The tomogram: a gray TIFF stack or an npy array (Z, Y, X).",
+        "content": {
+            "image/tiff": _BINARY,
+            "application/x-npy": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"image": {"type": "string", "format": "binary"}},
+                    "required": ["image"],
+                }
+            },
+        },
+    }
+}
+
+UPLOAD_PROBLEMS = (
+    "bad-request",
+    "unauthorized",
+    "unknown-model",
+    "upload-timeout",
+    "too-large",
+    "unsupported-encoding",
+    "invalid-request",
+    "invalid-tomogram",
+    "queue-full",
+    "too-many-requests",
+    "not-ready",
+    "shutting-down",
+    "disk-full",
+)
+
+ANSWERS: dict[str, Any] = {
+    "description": "\n".join(f"- `{form.media_type}`: {form.description}" for form in FORMATS),
+    "content": {
+        form.media_type: {"schema": {"type": "object"}} if form.name == "json" else _BINARY
+        for form in FORMATS
+    },
+    "headers": {
+        name: {"description": text, "schema": {"type": "string"}}
+        for name, text in {
+            "X-Skinoct-Model": "Name of the model that answered.",
+            "X-Skinoct-Model-Sha256": "SHA-256 of its weights.",
+            "X-Skinoct-Input-Sha256": "SHA-256 of the tomogram as it was uploaded.",
+            "Repr-Digest": "SHA-256 of the answer (RFC 9530).",
+            "Server-Timing": "Milliseconds of each stage.",
+        }.items()
+    },
+}
+
+
+def _limits(settings: Settings) -> str:
+    rows = {
+        "largest upload": size_text(settings.max_upload_bytes),
+        "largest tomogram once decompressed": size_text(settings.max_decoded_bytes),
+        "tomograms on hand, all clients together": (
+            f"{settings.max_pending_jobs}, {size_text(settings.max_pending_bytes)}"
+        ),
+        "share of one API key": f"{settings.queue_share:.0%} of these",
+        "uploads a minute and key or address": str(settings.requests_per_minute),
+        "memory and time to read one upload": (
+            f"{size_text(settings.decode_memory_bytes)}, {settings.decode_seconds:g} s"
+        ),
+        "longest pause in an upload": f"{settings.body_idle_seconds:g} s",
+        "results are kept": f"{settings.result_seconds / 3600:g} h",
+    }
+    return "\n".join(["| limit | here |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())])
+
+
+def install(app: FastAPI, settings: Settings) -> None:
+    """Make ``app.openapi()`` tell the whole truth: problems instead of FastAPI's own 422, and the limits."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title="skinoct-server",
+                version=app.version,
+                description=f"Segments full-field OCT tomograms of human skin.\n\n{_limits(settings)}\n\n"
+                "Errors are RFC 9457 problem details with a stable `type`. Research only, not for "
+                "clinical use.",
+                routes=app.routes,
+            )
+            _use_problems(schema)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _use_problems(schema: dict[str, Any]) -> None:
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    schemas["Problem"] = Problem.model_json_schema(mode="serialization")
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            answers = operation["responses"]
+            for status, answer in list(answers.items()):
+                if status.startswith(("4", "5")):
+                    answer["content"] = problem
+            answers.setdefault(
+                "500", {"description": "`internal`: an error in the server.", "content": problem}
+            )

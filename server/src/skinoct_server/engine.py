@@ -1,0 +1,154 @@
+"""The engine process: owns the predictors and the CPU engine or GPU, one job at a time.
+
+Started by the front as ``python -m skinoct_server.engine``. Commands come as JSON lines on stdin::
+
+    {"op": "segment", "job": id, "folder": path, "model": sha256, "name": ..., "tomogram": {...}, ...}
+    {"op": "cancel", "job": id}
+    {"op": "scan"}                        look for new checkpoints
+
+and events leave on stdout: ``ready``, ``models``, ``started``, ``progress``, ``done``, ``failed``.
+The process ends with the front.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skinoct import errors
+from skinoct.tomogram import Tomogram
+from skinoct_server.channel import Channel, Message
+from skinoct_server.jobs import RESULT, VOXELS
+from skinoct_server.library import Library
+from skinoct_server.results import pixel_size_from_json, save_segmentation
+
+_PROGRESS_SECONDS = 0.1
+
+
+class Progress:
+    """Send progress events, but not more often than a person can see."""
+
+    def __init__(self, channel: Channel, job: str) -> None:
+        self._channel = channel
+        self._job = job
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell that ``done`` of ``total`` slices are segmented."""
+        now = time.monotonic()
+        if done < total and now - self._last < _PROGRESS_SECONDS:
+            return
+        self._last = now
+        self._channel.send({"event": "progress", "job": self._job, "done": done, "total": total})
+
+
+class Engine:
+    """Segment what the front asks for."""
+
+    def __init__(self, channel: Channel, library: Library) -> None:
+        self.channel = channel
+        self.library = library
+        self._commands: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._cancelled: set[str] = set()
+
+    def run(self) -> None:
+        """Serve until the front goes away."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        self.scan()
+        self.channel.send({"event": "ready", "device": self.library.device})
+        while True:
+            command = self._commands.get()
+            if command["op"] == "scan":
+                self.scan()
+            else:
+                self.segment(command)
+
+    def scan(self) -> None:
+        """Look for checkpoints and tell which can be used."""
+        self.library.scan()
+        self.channel.send({"event": "models", **self.library.report()})
+
+    def segment(self, command: Message) -> None:
+        """Segment one job's ``voxels.npy`` into its ``result.npz``."""
+        job = command["job"]
+        try:
+            self._segment(command)
+        except errors.SkinoctError as error:
+            self.channel.send({"event": "failed", "job": job, **describe(error)})
+        except MemoryError:
+            detail = "The engine ran out of memory on this tomogram. Send fewer slices, or crop them."
+            self.channel.send({"event": "failed", "job": job, "kind": "out-of-memory", "detail": detail})
+        except Exception:
+            traceback.print_exc()
+            detail = "The engine failed on this tomogram; the server's log has the details. Please report it."
+            self.channel.send({"event": "failed", "job": job, "kind": "internal", "detail": detail})
+        finally:
+            self._cancelled.discard(job)
+
+    def _segment(self, command: Message) -> None:
+        job, folder = command["job"], Path(command["folder"])
+        started = time.perf_counter()
+        predictor = self.library.predictor(command["model"])
+        self.channel.send({"event": "started", "job": job})
+        voxels = np.load(folder / VOXELS, mmap_mode="r", allow_pickle=False)
+        meta = command["tomogram"]
+        size = pixel_size_from_json(meta["pixel_size_um"])
+        segmentation = predictor.segment(
+            Tomogram(voxels, command["name"], size, meta["axis"]),
+            decode=command["decode"],
+            pixel_size_um=command["pixel_size_um"],
+            progress=Progress(self.channel, job),
+            cancelled=lambda: job in self._cancelled,
+        )
+        save_segmentation(folder / RESULT, segmentation, meta["axis"])
+        self.channel.send({"event": "done", "job": job, "seconds": time.perf_counter() - started})
+
+    def _listen(self) -> None:
+        """Take commands at once, so that a cancel overtakes the work; end with the front."""
+        for command in self.channel.commands():
+            if command["op"] == "cancel":
+                self._cancelled.add(command["job"])
+            else:
+                self._commands.put(command)
+        os._exit(0)
+
+
+def describe(error: errors.SkinoctError) -> dict[str, Any]:
+    """Return an error as the front shall tell it."""
+    from skinoct_server.problems import kind_of
+
+    return {"kind": kind_of(error), "detail": str(error)}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the engine process."""
+    parser = argparse.ArgumentParser(prog="python -m skinoct_server.engine")
+    parser.add_argument("--models", type=Path)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--device")
+    parser.add_argument("--model")
+    options = parser.parse_args(arguments)
+    channel = Channel()
+    library = Library(
+        options.models,
+        engine=options.device,
+        batch=options.batch,
+        threads=options.threads,
+        warm=options.model,
+    )
+    Engine(channel, library).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The front's side of the engine process: one job at a time, progress, cancel, restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from skinoct_server.channel import Child, Message
+from skinoct_server.jobs import Job
+from skinoct_server.problems import HttpProblem
+from skinoct_server.registry import Registry
+from skinoct_server.settings import Settings
+
+
+class EngineLost(Exception):  # noqa: N818 - what happened
+    """The engine process ended while it worked on a job."""
+
+
+def _arguments(settings: Settings) -> list[str]:
+    options = {
+        "--models": settings.models,
+        "--threads": settings.threads,
+        "--batch": settings.batch,
+        "--device": settings.device,
+        "--model": settings.model,
+    }
+    return [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+
+
+class EngineClient:
+    """Sends jobs to the engine process and watches over it."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.child = Child("skinoct_server.engine", _arguments(settings), self._on_event, self._on_exit)
+        self.ready = asyncio.Event()
+        self.device = ""
+        self._job: str | None = None
+        self._events: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._scanned: asyncio.Event = asyncio.Event()
+
+    async def segment(self, job: Job, folder: Path, on_progress: Callable[[int, int], None]) -> float:
+        """Segment a job whose voxels have been read; returns the engine's seconds.
+
+        Raises
+        ------
+        EngineLost
+            When the process died, or was killed because it made no progress.
+        HttpProblem
+            When the job failed or was cancelled.
+        """
+        self._job, self._events = job.id, asyncio.Queue()
+        command = {
+            "op": "segment",
+            "job": job.id,
+            "folder": str(folder),
+            "model": job.model_sha256,
+            "name": job.name,
+            "tomogram": job.tomogram,
+            "decode": job.decode,
+            "pixel_size_um": job.pixel_size_um,
+        }
+        try:
+            if not self.child.send(command):
+                raise EngineLost("the engine is not running")
+            return await self._follow(on_progress)
+        finally:
+            self._job = None
+
+    async def _follow(self, on_progress: Callable[[int, int], None]) -> float:
+        while True:
+            try:
+                event = await asyncio.wait_for(self._events.get(), self.settings.stall_seconds)
+            except TimeoutError:
+                self.ready.clear()  # the next job waits for the next process
+                self.child.kill()
+                raise EngineLost(f"no progress for {self.settings.stall_seconds:g} s") from None
+            if event is None:
+                raise EngineLost("the engine ended")
+            if event["event"] == "progress":
+                on_progress(event["done"], event["total"])
+            elif event["event"] == "done":
+                return float(event["seconds"])
+            elif event["event"] == "failed":
+                raise HttpProblem(event["kind"], event["detail"])
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a running job between two batches."""
+        self.child.send({"op": "cancel", "job": job_id})
+
+    async def scan(self) -> None:
+        """Have the folder of checkpoints looked at, and wait for the report."""
+        self._scanned.clear()
+        if self.child.send({"op": "scan"}):
+            await self._scanned.wait()
+
+    def _on_event(self, event: Message) -> None:
+        if event["event"] == "ready":
+            self.device = event["device"]
+            self.ready.set()
+        elif event["event"] == "models":
+            self.registry.update(event)
+            self._scanned.set()
+        elif event.get("job") == self._job:
+            self._events.put_nowait(event)
+
+    def _on_exit(self, _reason: str) -> None:
+        self.ready.clear()
+        self._scanned.set()
+        if self._job is not None:
+            self._events.put_nowait(None)

@@ -1,0 +1,112 @@
+"""From a request to an accepted job: admission, upload, idempotency. Shared by /segment and /jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request
+
+from skinoct.segmentation import Decode
+from skinoct_server.admission import Ticket
+from skinoct_server.jobs import UPLOAD, Job
+from skinoct_server.keys import Caller
+from skinoct_server.service import Service
+from skinoct_server.uploads import Receiver, Upload, declared_length
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Query of ``/segment`` and ``/jobs``."""
+
+    model: Annotated[
+        str | None,
+        Query(description="Name from `GET /models`; the server's default when left out.", max_length=100),
+    ] = None
+    pixel_size_um: Annotated[
+        float | None,
+        Query(
+            description="Micrometers per pixel in depth and width; when left out, the file's own "
+            "calibration, else the model's.",
+            ge=0.1,
+            le=10,
+            allow_inf_nan=False,
+        ),
+    ] = None
+    decode: Annotated[
+        Decode,
+        Query(
+            description="`ordered`: smooth layers in anatomical order. `pixel`: the best class of each pixel."
+        ),
+    ] = "ordered"
+
+
+ParametersDep = Annotated[Parameters, Depends()]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Any text that is new for each tomogram: a repeated request gets the same job.",
+        min_length=1,
+        max_length=200,
+    ),
+]
+
+
+async def accept(
+    request: Request,
+    service: Service,
+    caller: Caller,
+    parameters: Parameters,
+    *,
+    idempotency_key: str | None = None,
+    ephemeral: bool = False,
+) -> Job:
+    """Admit, receive and queue the tomogram of a request; returns its job, or the older one of a repetition.
+
+    Raises
+    ------
+    HttpProblem
+        When it is not admitted or cannot be received.
+    starlette.requests.ClientDisconnect
+        When the client goes away.
+    """
+    model = service.registry.find(parameters.model)
+    ticket = service.admission.admit(caller.owner, declared_length(request))
+    job_id = uuid.uuid4().hex
+    kept = False
+    try:
+        started = time.perf_counter()
+        upload = await _receive(request, service, ticket, job_id)
+        job = Job(
+            id=job_id,
+            owner=caller.owner,
+            model=model.name,
+            model_sha256=model.sha256,
+            decode=parameters.decode,
+            pixel_size_um=parameters.pixel_size_um,
+            name=upload.name,
+            size=upload.size,
+            input_sha256=upload.sha256,
+            ephemeral=ephemeral,
+            idempotency_key=idempotency_key,
+            fingerprint=f"{upload.sha256} {parameters.model} {parameters.pixel_size_um} {parameters.decode}",
+            timings={"upload": time.perf_counter() - started},
+        )
+        service.metrics.bytes_in.inc(upload.size)
+        accepted = await service.queue.submit(job, ticket)
+        kept = accepted is job
+        return accepted
+    finally:
+        if not kept:
+            service.admission.release(ticket)
+            await asyncio.to_thread(shutil.rmtree, service.store.path(job_id), True)
+
+
+async def _receive(request: Request, service: Service, ticket: Ticket, job_id: str) -> Upload:
+    folder = service.store.path(job_id)
+    folder.mkdir()
+    return await Receiver(request, service.admission, ticket).receive(folder / UPLOAD)

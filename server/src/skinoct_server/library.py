@@ -1,0 +1,175 @@
+"""The engine process's checkpoints: found in a folder, verified, loaded, a few kept ready."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skinoct.checkpoint import (
+    CARD_FILE,
+    Card,
+    default_checkpoint,
+    default_models_dir,
+    list_checkpoints,
+    load_checkpoint,
+)
+from skinoct.engines import make_engine
+from skinoct.errors import CheckpointError, SkinoctError, UnknownModelError
+from skinoct.predictor import Predictor
+from skinoct.unet import UNetConfig
+from skinoct.wire import ModelInfo
+
+log = logging.getLogger(__name__)
+
+_KEEP = 3
+"""Predictors kept in memory: the default one, the one before it, and another."""
+_GOLDEN_SHAPE = (64, 64)
+
+
+def check_golden_slice(predictor: Predictor) -> None:
+    """Run one fixed slice, twice, and refuse a network whose answer is no probability or not repeatable.
+
+    Raises
+    ------
+    CheckpointError
+        When it is so.
+    """
+    channels = UNetConfig(**predictor.card.architecture.config).in_slices
+    noise = np.random.default_rng(0).standard_normal((1, channels, *_GOLDEN_SHAPE)).astype(np.float32)
+    first = predictor.engine.probabilities(noise)
+    second = predictor.engine.probabilities(noise)
+    sums = first.sum(axis=1)
+    if not np.isfinite(first).all() or not np.allclose(sums, 1, atol=0.02):
+        raise CheckpointError(
+            f"The model {predictor.card.name} answers a test slice with numbers that are no probabilities; "
+            "its weights are unusable. Train or copy it again."
+        )
+    if not np.allclose(first, second, atol=1e-3):
+        raise CheckpointError(
+            f"The model {predictor.card.name} answers the same test slice in two ways; this machine's "
+            "engine is at "
+            "fault. Restart the server, or choose another engine with --device."
+        )
+
+
+class Library:
+    """Checkpoints of one folder, by sha256 of their weights."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        engine: str | None,
+        batch: int | None,
+        threads: int | None,
+        warm: str | None,
+    ) -> None:
+        self.folder = folder if folder is not None else default_models_dir()
+        self.device = "none"
+        self._options: dict[str, Any] = {"batch": batch}
+        self._engine = engine or "auto"
+        self._threads = threads
+        self._warm = warm
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._infos: dict[str, ModelInfo] = {}
+        self._problems: dict[str, str] = {}
+        self._folders: dict[str, Path] = {}
+        self._predictors: OrderedDict[str, Predictor] = OrderedDict()
+
+    def scan(self) -> None:
+        """Verify checkpoints that are new or changed; forget those that are gone."""
+        names = list_checkpoints(self.folder)
+        for gone in set(self._seen) - set(names):
+            self._seen.pop(gone)
+            self._infos.pop(gone, None)
+            self._problems.pop(gone, None)
+        for name in sorted(names, key=lambda name: name != self._first(names)):
+            stat = (self.folder / name / CARD_FILE).stat()
+            stamp = (stat.st_ino, stat.st_mtime_ns)
+            if self._seen.get(name) != stamp:
+                self._seen[name] = stamp
+                self._verify(name)
+
+    def report(self) -> dict[str, Any]:
+        """Return what can be used, what cannot and why, and the model to use when none is named."""
+        good = sorted(self._infos)
+        return {
+            "models": [self._infos[name].model_dump() for name in good],
+            "problems": self._problems,
+            "preferred": self._first(good),
+        }
+
+    def predictor(self, sha256: str) -> Predictor:
+        """Return the predictor of a model, loading it when it is not at hand.
+
+        Raises
+        ------
+        UnknownModelError
+            When the checkpoint has gone since the job was accepted.
+        CheckpointError
+            When it is damaged.
+        """
+        if sha256 in self._predictors:
+            self._predictors.move_to_end(sha256)
+            return self._predictors[sha256]
+        if sha256 not in self._folders:
+            raise UnknownModelError(
+                "The model that this job was accepted for is gone from the server. Post the tomogram again."
+            )
+        return self._load(self._folders[sha256], sha256)
+
+    def _load(self, folder: Path, sha256: str | None = None) -> Predictor:
+        checkpoint = load_checkpoint(folder)
+        if sha256 not in (None, checkpoint.card.weights_sha256):
+            raise UnknownModelError(
+                f"The model {folder.name} was replaced after this job was accepted. Post the tomogram again."
+            )
+        engine = make_engine(checkpoint, self._engine, threads=self._threads)
+        predictor = Predictor(checkpoint, engine=engine, **self._options)
+        check_golden_slice(predictor)
+        self.device = engine.name
+        self._predictors[checkpoint.card.weights_sha256] = predictor
+        while len(self._predictors) > _KEEP:
+            self._predictors.popitem(last=False)
+        return predictor
+
+    def _verify(self, name: str) -> None:
+        """Load one checkpoint; a bad one leaves a reason and whatever of that name worked before."""
+        try:
+            card = self._load(self.folder / name).card
+        except SkinoctError as error:
+            self._problems[name] = str(error)
+        except Exception as error:  # a damaged file can raise anything; the server goes on with the others
+            log.exception("checkpoint %s", name)
+            self._problems[name] = (
+                f"The checkpoint {name} cannot be loaded ({type(error).__name__}). Copy it again."
+            )
+        else:
+            self._problems.pop(name, None)
+            self._folders[card.weights_sha256] = self.folder / name
+            self._infos[name] = _info(name, card)
+
+    def _first(self, names: list[str]) -> str | None:
+        if self._warm is not None:
+            return self._warm if self._warm in names else None
+        try:
+            best = default_checkpoint(self.folder)
+        except UnknownModelError:
+            best = None
+        return best if best in names else next(iter(names), None)
+
+
+def _info(name: str, card: Card) -> ModelInfo:
+    return ModelInfo(
+        name=name,
+        sha256=card.weights_sha256,
+        default=False,
+        description=card.description,
+        pixel_size_um=card.pixel_size_um,
+        classes=list(card.classes),
+        intended_use=card.intended_use,
+    )

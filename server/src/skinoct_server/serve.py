@@ -1,0 +1,130 @@
+"""Run the application under uvicorn, and leave in order: not ready, drain, go."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from skinoct.errors import OptionError
+from skinoct_server.app import create_app
+from skinoct_server.protocol import guarded_protocol
+from skinoct_server.service import Service
+from skinoct_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to serve others without keys.
+
+    Raises
+    ------
+    OptionError
+        When the address is not loopback and there is neither a key file nor ``insecure``.
+    """
+    if settings.host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback and settings.api_key_file is None and not settings.insecure:
+        raise OptionError(
+            f"Others can reach {settings.host}, so that address needs API keys: make one with "
+            "`skinoct-server key "
+            "keys.txt NAME` and add --api-key-file keys.txt (or --insecure, on a network where everybody "
+            "may use it)."
+        )
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Open the port before anything is loaded, so that a taken one is told at once.
+
+    Raises
+    ------
+    OptionError
+        When the port cannot be had.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as error:
+        raise OptionError(
+            f"Port {settings.port} of {settings.host} cannot be used ({error.strerror or error}). Choose "
+            "another with "
+            "--port, or --port 0 for a free one."
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+class DrainingServer(uvicorn.Server):
+    """Finishes its work, with `/readyz` at 503, before it closes; obeys a second signal at once."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
+        super().__init__(config)
+        self._app = app
+        self._settings = settings
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain on the first signal."""
+        service: Service | None = getattr(self._app.state, "service", None)
+        if service is None or self._draining is not None or not self.started:
+            self.force_exit = self._draining is not None
+            super().handle_exit(sig, frame)
+            return
+        loop = self.servers[0].get_loop()
+        self._draining = loop.create_task(self._drain(service, sig))
+        loop.call_soon_threadsafe(lambda: None)  # wakes the loop: signals come between its steps
+
+    async def _drain(self, service: Service, sig: int) -> None:
+        log.info("%s: finishing what is running", signal.Signals(sig).name)
+        await service.queue.drain(self._settings.drain_seconds)
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where the server is, in one line that scripts can wait for."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
+            scheme = "https" if self._settings.ssl_certfile else "http"
+            shown = f"[{host}]" if ":" in host else host
+            print(
+                f"skinoct-server listens on {scheme}://{shown}:{port}  (documentation: /docs, stop: Ctrl-C)",
+                flush=True,
+            )
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal comes.
+
+    Raises
+    ------
+    OptionError
+        When the settings cannot be used.
+    """
+    check_exposure(settings)
+    app = create_app(settings)
+    listener = bind(settings)
+    config = uvicorn.Config(
+        app,
+        http=guarded_protocol(settings),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+        ssl_certfile=str(settings.ssl_certfile) if settings.ssl_certfile else None,
+        ssl_keyfile=str(settings.ssl_keyfile) if settings.ssl_keyfile else None,
+    )
+    DrainingServer(config, app, settings).run(sockets=[listener])

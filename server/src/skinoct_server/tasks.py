@@ -1,0 +1,107 @@
+"""What the codec's children do: read one upload, or write one answer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from skinoct.errors import TomogramError
+from skinoct.segmentation import Segmentation
+from skinoct.tomogram import SliceAxis, iter_blocks, read_tomogram, write_labels
+from skinoct_server.jobs import RESULT
+from skinoct_server.results import load_segmentation, pixel_size_to_json
+
+Json = dict[str, Any]
+
+
+def decode(upload: str, target: str, name: str, max_bytes: int) -> Json:
+    """Read an upload, check every voxel and write them as npy (Z, Y, X) to ``target``.
+
+    Raises
+    ------
+    TomogramError
+        When it cannot be used, or has more than ``max_bytes`` once decompressed.
+    """
+    tomogram = read_tomogram(upload, name=name)
+    shape, dtype = tuple(int(n) for n in tomogram.shape), np.dtype(tomogram.voxels.dtype)
+    if shape[0] * shape[1] * shape[2] * dtype.itemsize > max_bytes:
+        raise TomogramError(
+            f"{name} has {shape[0]} slices of {shape[1]} x {shape[2]} pixels, more than the {max_bytes} "
+            "bytes "
+            "(setting max_decoded_bytes) that this server takes once decompressed. Send fewer slices at "
+            "a time.",
+            kind="too-large",
+        )
+    partial = Path(target).with_suffix(".partial")
+    with partial.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in iter_blocks(tomogram.voxels):
+            file.write(np.ascontiguousarray(block, dtype).data)
+    partial.rename(target)
+    return {
+        "shape": shape,
+        "dtype": dtype.name,
+        "pixel_size_um": pixel_size_to_json(tomogram.pixel_size_um),
+        "axis": tomogram.axis,
+    }
+
+
+def _tiff(file: BinaryIO, segmentation: Segmentation, axis: SliceAxis) -> None:
+    write_labels(
+        file, segmentation.blocks(), segmentation.shape, pixel_size_um=segmentation.pixel_size_um, axis=axis
+    )
+
+
+def _npy(file: BinaryIO, segmentation: Segmentation, _axis: SliceAxis) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": tuple(segmentation.shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for block in segmentation.blocks():
+        file.write(np.ascontiguousarray(block).data)
+
+
+def _rois(file: BinaryIO, segmentation: Segmentation, _axis: SliceAxis) -> None:
+    from skinoct.rois import trace, write_roi_set
+
+    write_roi_set(file, trace(segmentation.labels()))
+
+
+def _json(file: BinaryIO, segmentation: Segmentation, _axis: SliceAxis) -> None:
+    from skinoct.measure import measure
+
+    file.write(measure(segmentation).model_dump_json().encode())
+
+
+def _csv(file: BinaryIO, segmentation: Segmentation, _axis: SliceAxis) -> None:
+    from skinoct.measure import measure
+
+    file.write(measure(segmentation).to_csv().encode())
+
+
+WRITERS: dict[str, Callable[[BinaryIO, Segmentation, SliceAxis], None]] = {
+    "tiff": _tiff,
+    "npy": _npy,
+    "zip": _rois,
+    "json": _json,
+    "csv": _csv,
+}
+
+
+def encode(folder: str, form: str, target: str) -> Json:
+    """Write the result of a job's folder as ``form`` (of ``WRITERS``) to ``target``; returns its sha256."""
+    segmentation, axis = load_segmentation(Path(folder) / RESULT)
+    partial = Path(f"{target}.{os.getpid()}.partial")  # two requests may want the same answer
+    with partial.open("w+b") as file:
+        WRITERS[form](file, segmentation, axis)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    partial.rename(target)
+    return {"sha256": digest}
+
+
+TASKS: dict[str, Callable[..., Json]] = {"decode": decode, "encode": encode}

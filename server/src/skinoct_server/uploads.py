@@ -1,0 +1,178 @@
+"""Request bodies to files: counted, hashed, with deadlines, and never whole in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from skinoct_server.admission import Admission, Ticket
+from skinoct_server.problems import HttpProblem
+
+_CHUNK = 512 * 1024
+_NAME_LIMIT = 100
+UPLOADED = "the uploaded tomogram"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A body on disk."""
+
+    name: str
+    """What errors call it. Never used in a path."""
+    size: int
+    sha256: str
+
+
+def declared_length(request: Request) -> int | None:
+    """Return ``Content-Length``, or None for a chunked body.
+
+    Raises
+    ------
+    HttpProblem
+        ``unsupported-encoding`` when the body is compressed as a whole.
+    """
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding not in ("", "identity"):
+        raise HttpProblem(
+            "unsupported-encoding",
+            f"The upload is compressed ({encoding[:40]}), which this server does not take. Send the file "
+            "as it is; "
+            "compression inside a TIFF is fine.",
+        )
+    length = request.headers.get("content-length")
+    return int(length) if length is not None and length.isdigit() else None
+
+
+class Receiver:
+    """Takes one request's body into a file."""
+
+    def __init__(self, request: Request, admission: Admission, ticket: Ticket) -> None:
+        self.request = request
+        self.admission = admission
+        self.ticket = ticket
+        self.settings = admission.settings
+
+    async def receive(self, path: Path) -> Upload:
+        """Write the tomogram of the body to ``path``.
+
+        Raises
+        ------
+        HttpProblem
+            When the body is empty, too large, too slow, not what a form should be, or the disk is full.
+        starlette.requests.ClientDisconnect
+            When the client goes away.
+        """
+        try:
+            if self.request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+                return await self._form(path)
+            return await self._raw(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise HttpProblem(
+                "disk-full",
+                "The server's data folder is full. Ask whoever runs the server to free space, then retry.",
+                {"Retry-After": "60"},
+            ) from None
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body, counting it against the budget."""
+        count = 0
+        stream = self.request.stream()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.settings.body_seconds
+        while True:
+            try:
+                async with asyncio.timeout_at(min(end, loop.time() + self.settings.body_idle_seconds)):
+                    chunk = await anext(stream, None)
+            except TimeoutError:
+                raise HttpProblem(
+                    "upload-timeout",
+                    f"The upload stalled for {self.settings.body_idle_seconds:g} s or took more than "
+                    f"{self.settings.body_seconds:g} s. Send it again.",
+                    {"Connection": "close"},
+                ) from None
+            if chunk is None:
+                return
+            count += len(chunk)
+            self.admission.grow(self.ticket, count)
+            yield chunk
+
+    async def _raw(self, path: Path) -> Upload:
+        digest, size, buffer = hashlib.sha256(), 0, bytearray()
+        with path.open("wb") as file:
+            async for chunk in self._chunks():
+                buffer += chunk
+                if len(buffer) >= _CHUNK:
+                    size += len(buffer)
+                    await asyncio.to_thread(_put, file, digest, buffer)
+                    buffer = bytearray()
+            size += len(buffer)
+            await asyncio.to_thread(_put, file, digest, buffer)
+        return _upload(UPLOADED, size, digest.hexdigest())
+
+    async def _form(self, path: Path) -> Upload:
+        parser = MultiPartParser(self.request.headers, self._chunks(), max_files=1, max_fields=8)
+        try:
+            form = await parser.parse()
+        except (MultiPartException, KeyError, ValueError) as error:
+            reason = getattr(error, "message", "it is not well-formed")
+            raise HttpProblem(
+                "bad-request",
+                f"The form cannot be read: {str(reason)[:200]}. Send the tomogram as the one file of a "
+                "multipart/form-data body, in the field `image` (curl -F image=@tomogram.tif), or as the "
+                "plain body.",
+            ) from None
+        try:
+            image = form.get("image")
+            if not isinstance(image, UploadFile):
+                raise HttpProblem(
+                    "bad-request",
+                    "The form has no file in a field named `image`. Use: curl -F image=@tomogram.tif",
+                )
+            size, digest = await asyncio.to_thread(_copy, image.file, path)
+            return _upload(_safe_name(image.filename), size, digest)
+        finally:
+            await form.close()
+
+
+def _put(file: BinaryIO, digest: hashlib._Hash, data: bytearray) -> None:
+    file.write(data)
+    digest.update(data)
+
+
+def _copy(source: BinaryIO, path: Path) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        while chunk := source.read(_CHUNK):
+            size += len(chunk)
+            file.write(chunk)
+            digest.update(chunk)
+    return size, digest.hexdigest()
+
+
+def _upload(name: str, size: int, sha256: str) -> Upload:
+    if size == 0:
+        raise HttpProblem(
+            "empty",
+            "The upload is empty. Send the tomogram as the body (curl --data-binary @tomogram.tif) or as "
+            "the form "
+            "field `image` (curl -F image=@tomogram.tif).",
+        )
+    return Upload(name, size, sha256)
+
+
+def _safe_name(name: str | None) -> str:
+    """Return a client's file name for use in texts: no folders, no control characters, not long."""
+    last = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
+    clean = "".join(c for c in last if c.isprintable())[:_NAME_LIMIT].strip()
+    return clean or UPLOADED

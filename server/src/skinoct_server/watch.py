@@ -1,0 +1,39 @@
+"""Watch the folder of checkpoints by looking at it: works on network shares, where notifications do not."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from skinoct_server.engine_client import EngineClient
+
+_SECONDS = 1.0
+_CARD = "card.json"
+
+Picture = frozenset[tuple[str, int, int]]
+
+
+def look(folder: Path) -> Picture:
+    """Return name, inode and time of every card, which change when a checkpoint appears by rename."""
+    found = set()
+    for card in folder.glob(f"[!.]*/{_CARD}"):
+        try:
+            stat = card.stat()
+        except OSError:  # went away just now
+            continue
+        found.add((card.parent.name, stat.st_ino, stat.st_mtime_ns))
+    return frozenset(found)
+
+
+async def watch_models(engine: EngineClient, folder: Path | None) -> None:
+    """Have the engine process verify checkpoints whenever the folder changes."""
+    if folder is None:
+        return
+    await engine.ready.wait()
+    seen = await asyncio.to_thread(look, folder)
+    while True:
+        await asyncio.sleep(_SECONDS)
+        now = await asyncio.to_thread(look, folder)
+        if now != seen:
+            seen = now
+            await engine.scan()
