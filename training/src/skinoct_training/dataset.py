@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import psutil
+from scipy.stats import trim_mean
 from skinoct.rois import Roi, rasterize, read_roi_set, roi_mask
 
 from skinoct.errors import DatasetError, RoiError, TomogramError
@@ -71,7 +72,7 @@ class Volume:
     annotated: npt.NDArray[np.intp]
     """Slices (0-based) that hold any label."""
     band_um: float
-    """Median vertical thickness of the DEJ as drawn; NaN where no whole band is."""
+    """Vertical thickness of the DEJ as drawn, in micrometers; NaN where no whole band is."""
 
 
 def find_cases(data: str | Path, source: LabelSource = "auto") -> list[Case]:
@@ -252,9 +253,15 @@ def load_volume(case: Case, *, pixel_um: float, intensity: IntensityConfig, opti
             labels[block] = resize_labels(drawn[block], size)
     except TomogramError as error:
         raise DatasetError(str(error)) from None
-    return Volume(
-        case.name, images, labels, annotated, float(np.median(runs)) * um_y if runs.size else float("nan")
-    )
+    return Volume(case.name, images, labels, annotated, band_thickness(runs) * um_y)
+
+
+def band_thickness(runs: npt.NDArray[np.int32]) -> float:
+    """Return the typical thickness in pixels from those of single columns; NaN without any.
+
+    A mean without the outer tenths: pixels are whole, so a median could be off by half of one.
+    """
+    return float(trim_mean(runs, 0.1)) if runs.size else float("nan")
 
 
 def _rescaled(pixels: int, ratio: float) -> int:
@@ -267,7 +274,8 @@ def resize_labels(labels: LabelArray, size: tuple[int, int]) -> LabelArray:
         np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(np.intp)
         for new, old in zip(size, labels.shape[1:], strict=True)
     )
-    return np.asarray(labels[:, rows[:, None], columns[None, :]])
+    resized: LabelArray = labels[:, rows[:, None], columns[None, :]]
+    return resized
 
 
 def byte_store(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,92 @@
+"""Honest opponents: what one gets without a network, so that a network's figures mean something."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from skinoct.decode import best_line
+from skinoct.labels import Label
+from skinoct.segmentation import FloatArray, LabelArray, draw_layers
+from skinoct_training.metrics import dej_center
+
+STEP_ROWS = 12
+"""Rows above and below that are compared in search of the DEJ, about one cell layer."""
+LEAST_EPIDERMIS = 12
+"""Rows below the skin surface in which the DEJ is not looked for."""
+
+
+def intensity_viterbi(images: FloatArray, band_px: float) -> LabelArray:
+    """Segment by brightness alone: the smoothest line along the strongest steps.
+
+    The glass is where brightness falls most below the top edge, the skin surface where it rises most, the DEJ
+    where it falls most below that.
+
+    Parameters
+    ----------
+    images : float32, shape (Z, Y, X)
+        Normalized.
+    band_px : float
+        Thickness of the annotators' DEJ band in rows.
+
+    Returns
+    -------
+    uint8, shape (Z, Y, X)
+    """
+    step = brightness_step(images, 4)
+    rows = np.arange(images.shape[1])[None, :, None]
+    surface, _ = best_line(np.where(rows >= 3, 6 * -step, 0), 0.7)
+    glass, _ = best_line(np.where(rows <= surface[:, None, :], 6 * step, -1e3).astype(np.float32), 8.0)
+    coarse = brightness_step(ndimage.gaussian_filter1d(images, 2, axis=2), STEP_ROWS)
+    allowed = rows >= surface[:, None, :] + LEAST_EPIDERMIS
+    dej, _ = best_line(np.where(allowed, 12 * coarse, -1e3).astype(np.float32), 1.0)
+    center = ndimage.gaussian_filter1d(dej, 3, axis=1)
+    lines = np.stack([np.minimum(glass, surface), surface, center - band_px / 2, center + band_px / 2])
+    lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, images.shape[1])
+    return draw_layers(lines.astype(np.float32), images.shape[1])
+
+
+def brightness_step(images: FloatArray, reach: int) -> FloatArray:
+    """Return mean brightness above minus below each row, over ``reach`` rows, float32 (Z, Y, X)."""
+    total = np.cumsum(np.pad(images, ((0, 0), (reach + 1, reach), (0, 0)), mode="edge"), axis=1)
+    height = images.shape[1]
+    here, above, below = (total[:, i : i + height] for i in (reach, 0, 2 * reach))
+    return np.asarray(((here - above) - (below - here)) / reach, np.float32)
+
+
+def constant_thickness(annotated: LabelArray, thickness_px: float, band_px: float) -> LabelArray:
+    """Put the DEJ at one depth below the *true* skin surface: an oracle that has seen no DEJ.
+
+    Everything above the surface is taken from the annotation as well.
+
+    Parameters
+    ----------
+    annotated : uint8, shape (Z, Y, X)
+    thickness_px : float
+        Rows from the surface to the center of the DEJ.
+    band_px : float
+        Thickness of the band.
+    """
+    surface = skin_surface(annotated)
+    rows = np.arange(annotated.shape[1])[None, :, None] + 0.5
+    depth = rows - np.nan_to_num(surface, nan=np.inf)[:, None, :] - thickness_px
+    drawn = np.where(
+        depth < -band_px / 2, Label.EPIDERMIS, np.where(depth < band_px / 2, Label.DEJ, Label.DERMIS)
+    )
+    above = rows < np.nan_to_num(surface, nan=np.inf)[:, None, :]
+    outside = np.where(annotated == Label.GLASS, Label.GLASS, Label.GLYCEROL)
+    return np.where(above, outside, drawn).astype(np.uint8)
+
+
+def skin_surface(annotated: LabelArray) -> npt.NDArray[np.float64]:
+    """Return the first tissue row of each column of (Z, Y, X), shape (Z, X); NaN where unknown."""
+    tissue = annotated >= Label.EPIDERMIS
+    known = tissue.any(axis=1) & (annotated[:, 0] > 0)
+    return np.where(known, tissue.argmax(axis=1), np.nan).astype(np.float64)
+
+
+def mean_thickness(annotated: LabelArray) -> float:
+    """Return the mean rows from skin surface to DEJ center; NaN where either is never annotated."""
+    distance = dej_center(annotated, whole=True) - skin_surface(annotated)
+    return float(np.nanmean(distance)) if np.isfinite(distance).any() else float("nan")

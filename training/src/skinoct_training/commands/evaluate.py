@@ -1,0 +1,75 @@
+"""``skinoct-train evaluate``: measure a checkpoint on annotated tomograms."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from skinoct_training.commands.options import add_label_options, label_options
+
+RED, PLAIN = "\033[31;1m", "\033[0m"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one")
+    parser.add_argument("data", type=Path, help="folder of tomogram folders that training never saw")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for report.json, report.html and figures"
+    )
+    parser.add_argument(
+        "--paper", metavar="CHECKPOINT", help="a checkpoint of --recipe paper, to compare with"
+    )
+    parser.add_argument("--explain", action="store_true", help="also show what the filters respond to")
+    parser.add_argument(
+        "--split",
+        choices=("by-tomogram", "by-slice"),
+        default="by-tomogram",
+        help=(
+            "by-slice examines the slices that fit --split by-slice held out; it exists only to show the leak"
+        ),
+    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    add_label_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluate and say the figures that matter."""
+    from skinoct.checkpoint import open_checkpoint
+    from skinoct.predictor import Predictor
+    from skinoct_training.dataset import find_cases
+    from skinoct_training.evaluate import EvaluationOptions, evaluate, report
+    from skinoct_training.report import ROWS, look_up, new_folder, number, write_report
+
+    checkpoint = open_checkpoint(args.checkpoint)
+    cases = find_cases(args.data, args.labels)
+    options = EvaluationOptions(
+        labels=label_options(args),
+        by_slice=args.split == "by-slice",
+        paper=open_checkpoint(args.paper) if args.paper else None,
+    )
+    folder = new_folder(args.out)
+    predictor = Predictor(checkpoint, threads=args.threads)
+    outcome = evaluate(
+        checkpoint,
+        cases,
+        options,
+        predictor=predictor,
+        progress=lambda name: print(f"measuring {name}", file=sys.stderr),
+    )
+    content = report(outcome, checkpoint, options)
+    extra = {}
+    if args.explain:
+        from skinoct_training.explain import explain
+
+        extra = {"What the filters respond to": explain(checkpoint, folder / "filters.png")}
+    write_report(content, outcome, folder, extra)
+    for warning in content["warnings"]:
+        print(f"{RED}{warning}{PLAIN}" if sys.stdout.isatty() else warning)
+    for key, title, _ in ROWS[:12]:
+        others = ", ".join(
+            f"{name.replace('_', ' ')} {number(look_up(b, key))}" for name, b in content["baselines"].items()
+        )
+        print(f"{title}: {number(look_up(content, key))} ({others})")
+    print(f"Report: {folder / 'report.html'}")
