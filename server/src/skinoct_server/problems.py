@@ -192,7 +192,8 @@ def problem_of(kind: str, detail: str, instance: str | None = None) -> Problem:
     """Return the message for a kind; an unknown kind becomes ``internal``."""
     name = kind if kind in KINDS else "internal"
     info = KINDS[name]
-    detail = detail[:1].upper() + detail[1:]  # some begin with "the uploaded tomogram"
+    if detail.startswith("the "):  # "the uploaded tomogram", where a file's name stands in other texts
+        detail = "T" + detail[1:]
     return Problem(
         type=TYPE_PREFIX + name, title=info.title, status=info.status, detail=detail, instance=instance
     )

@@ -1,0 +1,168 @@
+"""Fixtures of several parts: a tiny checkpoint with random weights, and a real server on a free port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+
+@dataclass
+class LiveServer:
+    """A `skinoct-server serve` process."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+    http: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = httpx.Client(base_url=self.url, timeout=120, trust_env=False)
+
+    def wait_ready(self, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if self.http.get("/readyz").status_code == 200:
+                    return
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.05)
+
+    def children(self) -> dict[str, int]:
+        """Process ids of the front's children, by module."""
+        found = {}
+        listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True)
+        for line in listing.stdout.splitlines()[1:]:
+            pid, parent, *arguments = line.split()
+            if int(parent) == self.process.pid and "-m" in arguments:
+                found[arguments[arguments.index("-m") + 1].rsplit(".", 1)[-1]] = int(pid)
+        return found
+
+    def stop(self, how: int = signal.SIGTERM, seconds: float = 40) -> int:
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(seconds)
+
+
+def launch(folder: Path, *arguments: str, ready: bool = True) -> LiveServer:
+    """Start a server and wait until it takes tomograms."""
+    log = folder / f"server-{time.monotonic_ns()}.log"
+    command = [sys.executable, "-m", "skinoct_server.cli", "serve", "--port", "0", "--threads", "1", *arguments]
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, "PYTHONWARNINGS": "error"}
+        )
+    assert process.stdout is not None
+    line = process.stdout.readline().decode()
+    match = re.search(r"https?://\S+:\d+", line)
+    process.stdout.close()
+    if match is None:
+        process.wait(10)
+        raise AssertionError(line + log.read_text())
+    server = LiveServer(process, match[0], log)
+    if ready:
+        server.wait_ready()
+    return server
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint() -> Callable[..., Path]:
+    """Return a function that writes a small checkpoint with random weights of a seed."""
+
+    def make(folder: Path, seed: int = 0, **card: Any) -> Path:
+        import torch
+
+        from skinoct.checkpoint import Architecture, Card, save_checkpoint
+        from skinoct.unet import UNet, UNetConfig
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            config = UNetConfig(widths=(8, 8, 8))
+            network = UNet(config).eval()
+        values: dict[str, Any] = {
+            "name": folder.name,
+            "created": "2026-01-01T00:00:00Z",
+            "description": "Random weights, for tests.",
+            "architecture": Architecture(config=config.model_dump(mode="json")),
+            "pixel_size_um": 0.9,
+            "band_thickness_um": 5.0,
+        }
+        save_checkpoint(folder, Card(**{**values, **card}), network.state_dict())
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[..., Path]) -> Path:
+    """Folder of one checkpoint, named `tiny`."""
+    folder = tmp_path_factory.mktemp("models")
+    make_checkpoint(folder / "tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_tomogram() -> Callable[..., np.ndarray]:
+    """Return a function that makes uint8 voxels (Z, Y, X): dark above a tilted line, bright and speckled below."""
+
+    def make(z: int = 12, y: int = 64, x: int = 96, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        line = y / 3 + rng.uniform(-0.1, 0.1) * np.arange(x)
+        depth = np.arange(y)[:, None] - line[None, :]
+        mean = np.where(depth < 0, 20, 180 * np.exp(-np.maximum(depth, 0) / y))
+        return rng.gamma(4, mean / 4, (z, y, x)).clip(0, 255).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_tiff(make_tomogram: Callable[..., np.ndarray]) -> Callable[..., bytes]:
+    """Return a function that makes the bytes of an ImageJ TIFF of `make_tomogram`."""
+    import io
+
+    from skinoct.tomogram import PixelSize, write_tomogram
+
+    def make(*shape: int, seed: int = 0, um: float | None = 0.9) -> bytes:
+        file = io.BytesIO()
+        size = None if um is None else PixelSize(um, um, um)
+        write_tomogram(file, make_tomogram(*shape, seed=seed), pixel_size_um=size)
+        return file.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, tiny_models: Path) -> Iterator[Callable[..., LiveServer]]:
+    """Return a function that starts a server with options; all of them are stopped after the test."""
+    started: list[LiveServer] = []
+
+    def start(*arguments: str, ready: bool = True) -> LiveServer:
+        options = arguments if "--models" in arguments else ("--models", str(tiny_models), *arguments)
+        started.append(launch(tmp_path, *options, ready=ready))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterator[LiveServer]:
+    """One server for all tests that do not change it."""
+    server = launch(tmp_path_factory.mktemp("server"), "--models", str(tiny_models))
+    yield server
+    assert server.stop() in (0, -signal.SIGTERM), server.log.read_text()

@@ -1,0 +1,225 @@
+"""The HTTP contract on a real server: answers, negotiation, problems, health while it works."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import io
+import socket
+import time
+
+import httpx
+import numpy as np
+import pytest
+import tifffile
+
+from skinoct.wire import ModelInfo, Problem, ServerInfo
+
+TYPES = {
+    "image/tiff": "labels.tif",
+    "application/x-npy": "labels.npy",
+    "application/zip": "RoiSet.zip",
+    "application/json": "measurements.json",
+    "text/csv": "measurements.csv",
+}
+
+
+def problem(answer: httpx.Response) -> Problem:
+    assert answer.headers["content-type"] == "application/problem+json"
+    parsed = Problem.model_validate_json(answer.content)
+    assert parsed.status == answer.status_code
+    assert parsed.type.startswith("urn:skinoct:problem:")
+    assert parsed.instance == answer.headers["x-request-id"]
+    assert "Traceback" not in parsed.detail
+    assert len(parsed.detail) > 20
+    return parsed
+
+
+@pytest.mark.parametrize("media_type", TYPES)
+def test_each_answer_format(live_server, make_tiff, media_type):
+    answer = live_server.http.post("/segment", content=make_tiff(), headers={"Accept": media_type})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].split(";")[0] == media_type
+    assert TYPES[media_type] in answer.headers["content-disposition"]
+    assert answer.headers["x-skinoct-model"] == "tiny"
+    assert len(answer.headers["x-skinoct-model-sha256"]) == 64
+    assert answer.headers["x-skinoct-input-sha256"] == hashlib.sha256(make_tiff()).hexdigest()
+    assert "segment;dur=" in answer.headers["server-timing"]
+
+
+def test_default_answer_is_a_label_tiff(live_server, make_tiff):
+    answer = live_server.http.post("/segment", content=make_tiff(5, 48, 80))
+    labels = tifffile.imread(io.BytesIO(answer.content))
+    assert labels.shape == (5, 48, 80)
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) <= {1, 2, 3, 4, 5}
+
+
+def test_form_and_raw_and_npy_bodies_agree(live_server, make_tiff, make_tomogram):
+    npy = io.BytesIO()
+    np.save(npy, make_tomogram())
+    raw = live_server.http.post("/segment", content=make_tiff(), headers={"Accept": "application/x-npy"})
+    form = live_server.http.post(
+        "/segment", files={"image": ("a.tif", make_tiff())}, headers={"Accept": "application/x-npy"}
+    )
+    array = live_server.http.post(
+        "/segment?pixel_size_um=0.9", content=npy.getvalue(), headers={"Accept": "application/x-npy"}
+    )
+    assert raw.status_code == 200
+    assert raw.content == form.content == array.content
+
+
+def test_chunked_upload(live_server, make_tiff):
+    body = make_tiff()
+    answer = live_server.http.post("/segment", content=(body[i : i + 1000] for i in range(0, len(body), 1000)))
+    assert answer.status_code == 200
+
+
+def test_pixel_decoding(live_server, make_tiff):
+    answer = live_server.http.post(
+        "/segment?decode=pixel", content=make_tiff(4, 40, 60), headers={"Accept": "application/x-npy"}
+    )
+    assert np.load(io.BytesIO(answer.content)).shape == (4, 40, 60)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("*/*", "image/tiff"),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "image/tiff"),
+        ("image/*", "image/tiff"),
+        ("text/*", "text/csv"),
+        ("image/tiff;q=0.1, application/x-npy;q=0.9", "application/x-npy"),
+        ("image/tiff;q=0, */*", "application/x-npy"),
+    ],
+)
+def test_accept_rules(live_server, make_tiff, accept, expected):
+    answer = live_server.http.post("/segment", content=make_tiff(1, 32, 32), headers={"Accept": accept})
+    assert answer.headers["content-type"] == expected
+
+
+@pytest.mark.parametrize("accept", ["image/png", "image/tiff;q=0", "nonsense"])
+def test_not_acceptable_is_told_before_the_upload_counts(live_server, accept):
+    answer = live_server.http.post("/segment", content=b"", headers={"Accept": accept})
+    assert answer.status_code == 406
+    assert "application/zip" in problem(answer).detail
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/nothing", 404, "not-found"),
+        ("GET", "/segment", 405, "method-not-allowed"),
+        ("DELETE", "/models", 405, "method-not-allowed"),
+        ("POST", "/segment?decode=best", 422, "invalid-request"),
+        ("POST", "/segment?pixel_size_um=nan", 422, "invalid-request"),
+        ("POST", "/segment?pixel_size_um=1e9", 422, "invalid-request"),
+        ("POST", "/segment?model=other", 404, "unknown-model"),
+        ("POST", "/segment", 422, "empty"),
+        ("GET", "/models/other", 404, "unknown-model"),
+        ("PUT", "/models/default", 422, "invalid-request"),
+        ("GET", "/jobs/none", 404, "unknown-job"),
+        ("GET", "/jobs/none/events", 404, "unknown-job"),
+        ("GET", "/jobs/none/result", 404, "unknown-job"),
+        ("DELETE", "/jobs/none", 404, "unknown-job"),
+    ],
+)
+def test_every_error_is_a_problem(live_server, method, path, status, kind):
+    answer = live_server.http.request(method, path)
+    assert answer.status_code == status
+    assert problem(answer).type == f"urn:skinoct:problem:{kind}"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"hello", "not-a-tomogram"),
+        (b"PK\x03\x04" + bytes(50), "not-a-tomogram"),
+        (b"II*\x00\x08\x00\x00\x00", "truncated"),
+    ],
+)
+def test_bad_bodies(live_server, body, kind):
+    answer = live_server.http.post("/segment", content=body)
+    assert answer.status_code == 422
+    assert problem(answer).type.endswith(kind)
+
+
+def test_form_without_image_field(live_server, make_tiff):
+    answer = live_server.http.post("/segment", files={"file": ("a.tif", make_tiff(1, 32, 32))})
+    assert answer.status_code == 400
+    assert "image" in problem(answer).detail
+
+
+def test_two_files_in_a_form(live_server, make_tiff):
+    files = [("image", ("a.tif", make_tiff(1, 32, 32))), ("image", ("b.tif", make_tiff(1, 32, 32)))]
+    assert problem(live_server.http.post("/segment", files=files)).status == 400
+
+
+def test_compressed_body_is_refused(live_server):
+    answer = live_server.http.post("/segment", content=b"x", headers={"Content-Encoding": "gzip"})
+    assert problem(answer).status == 415
+
+
+def test_a_file_name_is_shown_without_its_folders(live_server):
+    answer = live_server.http.post("/segment", files={"image": ("../../etc/pass\x07wd.tif", b"hello")})
+    detail = problem(answer).detail
+    assert "passwd.tif" in detail or "pass%07wd.tif" in detail
+    assert "etc" not in detail
+
+
+def test_what_is_not_http_gets_a_problem(live_server):
+    host, port = live_server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 5) as client:
+        client.sendall(b"\x00\x01 nonsense\r\n\r\n")
+        answer = client.makefile("rb").read()
+    assert b" 400 " in answer.splitlines()[0]
+    assert b"application/problem+json" in answer
+
+
+def test_models_and_health(live_server):
+    info = ServerInfo.model_validate_json(live_server.http.get("/healthz").content)
+    assert info.status == "ok"
+    models = [ModelInfo(**m) for m in live_server.http.get("/models").json()]
+    assert [m.name for m in models if m.default] == ["tiny"]
+    assert live_server.http.get("/models/tiny").json()["sha256"] == models[0].sha256
+    assert live_server.http.get("/docs").status_code == 200
+    assert live_server.http.get("/readyz").json()["status"] == "ready"
+
+
+def test_request_id_is_kept_or_made(live_server):
+    assert live_server.http.get("/healthz", headers={"X-Request-Id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    made = live_server.http.get("/healthz", headers={"X-Request-Id": "no spaces"}).headers["x-request-id"]
+    assert made != "no spaces"
+    assert len(made) == 32
+
+
+def test_health_answers_within_50_ms_during_inference(live_server, make_tiff):
+    body = make_tiff(150, 128, 256)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool, httpx.Client(base_url=live_server.url) as http:
+        http.get("/healthz")
+        running = [pool.submit(live_server.http.post, "/segment", content=body) for _ in range(3)]
+        times = []
+        while not all(r.done() for r in running):
+            started = time.perf_counter()
+            assert http.get("/healthz").status_code == 200
+            times.append(time.perf_counter() - started)
+            time.sleep(0.01)
+        assert [r.result().status_code for r in running] == [200] * 3
+    assert len(times) > 20
+    assert np.percentile(times, 99) < 0.05, sorted(times)[-5:]
+
+
+def test_answers_of_many_clients_are_their_own(live_server, make_tiff):
+    """Sixteen different tomograms at once give the same bytes as one after the other."""
+    bodies = [make_tiff(3, 40, 50 + seed, seed=seed) for seed in range(16)]
+
+    def post(body: bytes) -> bytes:
+        with httpx.Client(base_url=live_server.url, timeout=60) as http:
+            answer = http.post("/segment?decode=pixel", content=body)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(post, bodies))
+    assert together == [post(body) for body in bodies]
+    assert len(set(together)) == 16
