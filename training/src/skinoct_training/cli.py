@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 is success, 1 what the user can mend, 2 wrong usage, 130 Ctrl-C.
     """
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.ERROR, stream=sys.stderr)
+    for ours in ("skinoct", "skinoct_training"):
+        logging.getLogger(ours).setLevel(logging.INFO)
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="skinoct-train", description="Train and measure networks that find the layers of skin."
