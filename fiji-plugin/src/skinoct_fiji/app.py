@@ -1,0 +1,31 @@
+"""All entries, and opening ImageJ with them."""
+
+from __future__ import annotations
+
+import time
+
+from skinoct_fiji.bridge.gateway import Gateway
+from skinoct_fiji.bridge.jvm import Installation, start
+from skinoct_fiji.commands.segment import LABEL as SEGMENT
+from skinoct_fiji.commands.segment import segment
+from skinoct_fiji.front import Command, Front
+
+ENTRIES: dict[str, Command] = {SEGMENT: segment}
+"""Label to command, in the order of the menu."""
+
+
+def open_imagej(installation: Installation, *, server: str | None = None, memory: str = "2g") -> Gateway:
+    """Open ImageJ with *Plugins > Skin*; return as soon as it can be used."""
+    start(installation, memory=memory)
+    ij = Gateway()
+    if server is not None:
+        ij.remember({"server": server})
+    Front(ij, ENTRIES).install()
+    ij.status("skinoct is ready: Plugins > Skin > Segment skin")
+    return ij
+
+
+def stay(ij: Gateway) -> None:
+    """Keep this process alive until the user quits ImageJ."""
+    while ij.running():
+        time.sleep(0.3)

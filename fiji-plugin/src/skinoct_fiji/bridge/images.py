@@ -1,0 +1,166 @@
+"""Images of ImageJ: pixels and calibration out, position of slices, whether one was closed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jpype import JClass
+
+from skinoct.tomogram import PixelSize
+from skinoct_fiji.failures import ImageError
+
+MICROMETERS = {
+    "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometers": 1.0,
+    "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "m": 1e6, "meter": 1e6,
+    "inch": 25400.0, "in": 25400.0,
+}  # fmt: skip
+GRAY8, GRAY16, GRAY32, COLOR_256, COLOR_RGB = range(5)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Part of an image that is segmented; the rest stays untouched."""
+
+    first: int
+    """First of the slices, 0-based among the slices of the frame."""
+    last: int
+    """One past the last."""
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Stack:
+    """A gray image of ImageJ as a tomogram (Z, Y, X): the slices of the channel and frame in view.
+
+    Reads slice by slice when asked, so a virtual stack is never in memory as a whole.
+
+    Raises
+    ------
+    ImageError
+        When there is no image, or it is in color.
+    """
+
+    def __init__(self, image: Any) -> None:
+        if image is None:
+            raise ImageError(
+                "No image is open. Open a tomogram (File > Open) and click on it, then try again."
+            )
+        self.image = image
+        self.title = str(image.getTitle())
+        if int(image.getType()) == COLOR_RGB:
+            raise ImageError(
+                f"'{self.title}' is a color image. Turn it into a gray one with Image > Type > 8-bit, "
+                f"then try again."
+            )
+        depth, frames = int(image.getNSlices()), int(image.getNFrames())
+        self._along_time = depth == 1 and frames > 1
+        self.count = frames if self._along_time else depth
+        self.hyperstack = bool(image.isHyperStack())
+        self._channel, self._frame = int(image.getC()), int(image.getT())
+        self._slice = int(image.getZ())
+        self.width, self.height = int(image.getWidth()), int(image.getHeight())
+        self._id = int(image.getID())
+        self._listed = self._in_list()
+
+    @property
+    def dtype(self) -> npt.DTypeLike:
+        """Type of a voxel; signed 16-bit images hold unsigned numbers and an offset of -32768."""
+        return {GRAY16: np.uint16, GRAY32: np.float32}.get(int(self.image.getType()), np.uint8)
+
+    def whole(self) -> Region:
+        """Return all of the image."""
+        return Region(0, self.count, 0, 0, self.width, self.height)
+
+    def rectangle(self) -> tuple[int, int, int, int] | None:
+        """Return x, y, width and height of the selected rectangle inside the image, or None."""
+        roi = self.image.getRoi()
+        if roi is None or int(roi.getType()) != 0 or str(roi.getTypeAsString()) != "Rectangle":
+            return None
+        bounds = roi.getBounds().intersection(JClass("java.awt.Rectangle")(0, 0, self.width, self.height))
+        if bounds.isEmpty():
+            return None
+        return int(bounds.x), int(bounds.y), int(bounds.width), int(bounds.height)
+
+    def position(self, index: int) -> tuple[int, int, int]:
+        """Return channel, slice and frame (1-based) of slice ``index`` (0-based) of the tomogram."""
+        if self._along_time:
+            return self._channel, self._slice, index + 1
+        return self._channel, index + 1, self._frame
+
+    def stack_index(self, index: int) -> int:
+        """Return ImageJ's stack index (1-based) of slice ``index`` (0-based)."""
+        return int(self.image.getStackIndex(*self.position(index)))
+
+    def index_of(self, stack_index: int) -> int:
+        """Return the slice (0-based) of the tomogram that lies at ImageJ's stack index (1-based)."""
+        _, depth, frame = (int(n) for n in self.image.convertIndexToPosition(stack_index))
+        return (frame if self._along_time else depth) - 1
+
+    def shown_index(self) -> int:
+        """Return the slice (0-based) in view."""
+        return self.index_of(int(self.image.getCurrentSlice()))
+
+    def read(self, index: int, region: Region) -> npt.NDArray[Any]:
+        """Return one slice of a region as an array (Y, X); ``index`` counts from the region's first slice."""
+        pixels = self.image.getStack().getPixels(self.stack_index(region.first + index))
+        if pixels is None:
+            raise ImageError(f"'{self.title}' was closed while it was being read. Nothing was changed.")
+        plane = np.asarray(pixels).view(self.dtype).reshape(self.height, self.width)
+        return plane[region.y : region.y + region.height, region.x : region.x + region.width]
+
+    def pixel_size_um(self) -> PixelSize | None:
+        """Return the calibration in micrometers, None for an image in pixels."""
+        calibration = self.image.getCalibration()
+        unit = MICROMETERS.get(str(calibration.getUnit()).strip().lower())
+        if unit is None:
+            return None
+        depth = float(calibration.pixelDepth) * unit
+        return PixelSize(
+            y=float(calibration.pixelHeight) * unit,
+            x=float(calibration.pixelWidth) * unit,
+            z=depth if depth > 0 else None,
+        )
+
+    def _in_list(self) -> bool:
+        return JClass("ij.WindowManager").getImage(self._id) is not None
+
+    def closed(self) -> bool:
+        """Whether the user closed the image since this was made; an image that never had a window is not."""
+        return self._listed and not self._in_list()
+
+
+class RegionVoxels:
+    """A region of a ``Stack`` as voxels (Z, Y, X), read on demand."""
+
+    def __init__(self, stack: Stack, region: Region) -> None:
+        self._stack, self._region = stack, region
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(Z, Y, X)."""
+        return self._region.last - self._region.first, self._region.height, self._region.width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a voxel."""
+        return np.dtype(self._stack.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Three."""
+        return 3
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, slices: slice) -> npt.NDArray[Any]:
+        indices = range(*slices.indices(self.shape[0]))
+        out = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        for at, index in enumerate(indices):
+            out[at] = self._stack.read(index, self._region)
+        return out

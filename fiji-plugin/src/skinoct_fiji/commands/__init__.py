@@ -1,0 +1,1 @@
+"""What each entry under Plugins > Skin does, one module each."""

@@ -1,0 +1,357 @@
+"""A screen without a monitor, a real ImageJ in a process of its own, and a server to speak to."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import roifile
+import tifffile
+
+HERE = Path(__file__).parent
+OPEN_MENUS = "--add-opens=java.desktop/sun.awt.X11=ALL-UNNAMED --add-opens=java.desktop/sun.awt=ALL-UNNAMED"
+"""Lets a test ask where Java drew a menu item, so that the mouse can go there."""
+IJ_JAR = Path(os.environ.get("IJ_JAR", "/usr/share/java/ij.jar"))
+
+
+def _need(condition: bool, what: str) -> None:
+    """Skip on a desk that lacks something; in CI that is a failure."""
+    if not condition:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
+@pytest.fixture(scope="session")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start an Xvfb on a free display; its name, such as ``:7``."""
+    _need(shutil.which("Xvfb") is not None, "needs Xvfb (Debian package xvfb)")
+    _need(shutil.which("xdotool") is not None, "needs xdotool")
+    read, write = os.pipe()
+    log = (tmp_path_factory.mktemp("screen") / "xvfb.log").open("w")
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x900x24", "-nolisten", "tcp"],
+        pass_fds=[write],
+        stderr=log,
+        stdout=log,
+    )
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        number = pipe.readline().strip()
+    assert number, "Xvfb did not start"
+    yield f":{number}"
+    server.terminate()
+    server.wait(10)
+    log.close()
+
+
+@dataclass
+class Session:
+    """A running ImageJ: ``session("python expression")`` is evaluated inside it."""
+
+    process: subprocess.Popen[str]
+    display: str
+    log: Path
+    folder: Path
+
+    def __call__(self, source: str) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(source) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, f"ImageJ ended:\n{self.log.read_text()[-3000:]}"
+        answer = json.loads(line)
+        assert "error" not in answer, answer.get("error")
+        return answer["value"]
+
+    def until(self, source: str, seconds: float = 30.0) -> Any:
+        """Evaluate until the value is true."""
+        end = time.monotonic() + seconds
+        while not (value := self(source)):
+            assert time.monotonic() < end, f"not within {seconds} s: {source}; windows: {self.windows()}"
+            time.sleep(0.05)
+        return value
+
+    def windows(self) -> list[str]:
+        """Titles of all windows of ImageJ that can be seen."""
+        titles = "[str(getattr(w, 'getTitle', w.getName)()) for w in JClass('java.awt.Window').getWindows()"
+        value: list[str] = self(f"{titles} if w.isShowing()]")
+        return value
+
+    def xdotool(self, *words: str | int) -> str:
+        """Move the mouse, click, type: what a person does."""
+        environment = {**os.environ, "DISPLAY": self.display}
+        done = subprocess.run(
+            ["xdotool", *map(str, words)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return done.stdout
+
+    def click(self, x: int, y: int) -> None:
+        """Click with the left button."""
+        self.xdotool("mousemove", x, y)
+        time.sleep(0.15)
+        self.xdotool("mousedown", 1)
+        time.sleep(0.05)
+        self.xdotool("mouseup", 1)
+
+    def choose(self, *path: str) -> None:
+        """Click through a menu, as ``choose("Plugins", "Skin", "Segment skin")``."""
+        for depth in range(len(path)):
+            x, y = self(f"menu_point{(*path[: depth + 1],)!r}")
+            self.click(x, y)
+            time.sleep(0.4)
+
+    def press(self, title: str, label: str) -> None:
+        """Click a button or a field in a window, by its text, once it has come to rest."""
+        self.until(f"window({title!r}) is not None")
+        where, before = self(f"point({title!r}, {label!r})"), None
+        while where != before:
+            time.sleep(0.3)
+            before, where = where, self(f"point({title!r}, {label!r})")
+        self.click(*where)
+
+    def ok(self, title: str) -> None:
+        """Press OK until the dialog is gone: a busy machine may miss the first click."""
+        for _ in range(5):
+            if not self(f"window({title!r}) is not None"):
+                break
+            with contextlib.suppress(AssertionError):
+                self.press(title, "OK")
+                self.until(f"window({title!r}) is None", 4)
+
+    def message(self, title: str = "Segment skin") -> str:
+        """Wait for a dialog of one sentence, press OK, return the sentence."""
+        self.until(f"window({title!r}) is not None")
+        time.sleep(0.3)
+        text = " ".join(self(f"texts({title!r})")).strip()
+        self.ok(title)
+        return text
+
+    def screenshot(self, path: Path, window: str = "root") -> None:
+        """Save what the screen shows."""
+        environment = {**os.environ, "DISPLAY": self.display}
+        command = ["import", "-window", window, str(path)]
+        subprocess.run(command, env=environment, check=True, timeout=30)
+
+
+@pytest.fixture(scope="session")
+def launch(screen: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Session]]:
+    """Start ImageJ sessions; they end with the tests."""
+    sessions: list[Session] = []
+
+    def start(path: Path, server: str) -> Session:
+        folder = tmp_path_factory.mktemp("imagej")
+        environment = {
+            **os.environ,
+            "DISPLAY": screen,
+            "JAVA_TOOL_OPTIONS": f"-Duser.home={folder} {OPEN_MENUS}",
+            "SKINOCT_TRACE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        log = folder / "log.txt"
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, str(HERE / "drive.py"), str(path), server],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=environment,
+                cwd=folder,
+            )
+        session = Session(process, screen, log, folder)
+        sessions.append(session)
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) and line.strip() != '"ready"':
+            continue
+        assert line, f"ImageJ did not start:\n{log.read_text()[-3000:]}"
+        return session
+
+    yield start
+    for session in sessions:
+        session.process.kill()
+        session.process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def imagej(launch: Callable[..., Session], fake: FakeServer) -> Session:
+    """ImageJ 1 alone, as Debian ships it, with Plugins > Skin."""
+    _need(IJ_JAR.exists() and shutil.which("java") is not None, "needs Java and ImageJ (package libij-java)")
+    return launch(IJ_JAR, fake.url)
+
+
+@pytest.fixture
+def quiet(imagej: Session, fake: FakeServer) -> Iterator[Session]:
+    """Run each test on an ImageJ without images or dialogs, and a server in good order."""
+    fake.reset()
+    close_all(imagej)
+    yield imagej
+    fake.reset()
+    close_all(imagej)
+
+
+def close_all(session: Session) -> None:
+    session("""for _w in JClass('java.awt.Window').getWindows():
+    if isinstance(_w, JClass('java.awt.Dialog')): _w.dispose()""")
+    session("""for _i in list(ij.WindowManager.getIDList() or ()):
+    _m = ij.WindowManager.getImage(_i); _m.changes = False; _m.close()""")
+
+
+@dataclass
+class FakeServer:
+    """The contract of the server in a few lines, so that every failure can be had at will."""
+
+    url: str = ""
+    slices_per_second: float = 1000.0
+    api_version: int = 1
+    key: str | None = None
+    full: bool = False
+    failure: str | None = None
+    html: bool = False
+    deleted: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def reset(self) -> None:
+        fresh = FakeServer(self.url)
+        self.__dict__.update(fresh.__dict__)
+
+    def shape(self, job: str) -> tuple[int, ...]:
+        return self.jobs[job]["shape"]
+
+
+def roi_set(shape: tuple[int, int, int]) -> bytes:
+    """Make a RoiSet.zip with a DEJ band and an epidermis in every slice."""
+    depth, height, width = shape
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for index in range(depth):
+            for name, top, bottom in (("epidermis", 0.2, 0.5), ("dej", 0.5, 0.6)):
+                y0, y1 = round(top * height), round(bottom * height)
+                corners = np.array([[0, y0], [width, y0], [width, y1], [0, y1]], float)
+                roi = roifile.ImagejRoi.frompoints(corners, name=f"{name}-{index + 1:04d}", position=index)
+                archive.writestr(f"{name}-{index + 1:04d}.roi", roi.tobytes())
+    return out.getvalue()
+
+
+def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+        def send(self, status: int, body: Any, kind: str = "application/json", **headers: str) -> None:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            self.send_response(status)
+            for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **headers}.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def problem(self, status: int, detail: str, **headers: str) -> None:
+            body = {"type": "about:blank", "title": "no", "status": status, "detail": detail}
+            self.send(status, body, "application/problem+json", **headers)
+
+        def allowed(self) -> bool:
+            if fake.html:
+                self.send(200, b"<html>It works!</html>", "text/html")
+                return False
+            if (
+                fake.key
+                and self.headers.get("Authorization") != f"Bearer {fake.key}"
+                and "health" not in self.path
+            ):
+                self.problem(401, "This server needs an API key.")
+                return False
+            return True
+
+        def do_GET(self) -> None:
+            if not self.allowed():
+                return
+            if self.path == "/healthz":
+                body = {"service": "skinoct-server", "version": "0.1.0", "api_version": fake.api_version}
+                self.send(200, body)
+            elif self.path == "/models":
+                model = {"name": "phantom-v1", "sha256": "0" * 64, "default": True, "description": "a fake"}
+                self.send(200, [{**model, "pixel_size_um": 0.9}])
+            elif self.path == "/readyz":
+                self.send(503, {}) if fake.full else self.send(200, {"status": "ready"})
+            elif self.path.endswith("/result"):
+                headers = {"X_Skinoct_Model": "phantom-v1", "X_Skinoct_Model_Sha256": "0" * 64}
+                shape = fake.shape(self.path.split("/")[2])
+                self.send(200, roi_set((shape[0], shape[1], shape[2])), "application/zip", **headers)
+            else:
+                self.job(self.path.split("/")[-1])
+
+        def job(self, job: str, status: int = 200, **headers: str) -> None:
+            state = fake.jobs[job]
+            total = state["shape"][0]
+            done = min(total, int((time.monotonic() - state["start"]) * fake.slices_per_second))
+            body = {
+                "id": job, "slices_done": done, "slices_total": total, "detail": "", "model": "phantom-v1",
+                "model_sha256": "0" * 64, "input_sha256": "0" * 64, "created": 0.0,
+                "seconds_left": (total - done) / fake.slices_per_second,
+                "state": "done" if done == total else "running",
+            }  # fmt: skip
+            if fake.failure:
+                problem = {"title": "no", "status": 422, "detail": fake.failure}
+                body |= {"state": "failed", "problem": problem}
+            self.send(status, body, **headers)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if not self.allowed():
+                return
+            if fake.full:
+                self.problem(429, "Too many tomograms are waiting.", Retry_After="1")
+                return
+            fake.bodies.append(body)
+            fake.queries.append(self.path)
+            array = tifffile.imread(io.BytesIO(body))
+            job = uuid.uuid4().hex
+            shape = array.shape if array.ndim == 3 else (1, *array.shape)
+            fake.jobs[job] = {"start": time.monotonic(), "shape": shape}
+            self.job(job, 202, Location=f"/jobs/{job}")
+
+        def do_DELETE(self) -> None:
+            fake.deleted.append(self.path.split("/")[-1])
+            self.send(200, {})
+
+    return Handler
+
+
+@pytest.fixture(scope="session")
+def fake() -> Iterator[FakeServer]:
+    """Run a fake server on a free port."""
+    fake = FakeServer()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake))
+    server.daemon_threads = True
+    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield fake
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -1,0 +1,136 @@
+"""A launched ImageJ that a test can look into: Python lines in on stdin, JSON out on stdout.
+
+Started by ``conftest.Session`` in a process of its own, since a process can hold one Java.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+
+def serve(names: dict[str, object]) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print(json.dumps("ready"), file=answers, flush=True)
+    for line in sys.stdin:
+        source = json.loads(line)
+        try:
+            with contextlib.suppress(SyntaxError):
+                source = compile(source, "<test>", "eval")
+            if isinstance(source, str):
+                exec(source, names)
+                value: object = None
+            else:
+                value = eval(source, names)
+            answer = {"value": value}
+        except BaseException:
+            answer = {"error": traceback.format_exc()}
+        print(json.dumps(answer, default=str), file=answers, flush=True)
+
+
+def call(target: Any, name: str, *arguments: Any) -> Any:
+    """Call a method of Java that is not public."""
+    from jpype import JObject
+
+    kind = target.getClass()
+    while kind is not None:
+        for method in kind.getDeclaredMethods():
+            kinds = list(method.getParameterTypes())
+            fits = len(kinds) == len(arguments) and all(
+                k.isInstance(a) for k, a in zip(kinds, arguments, strict=True)
+            )
+            if str(method.getName()) == name and fits:
+                method.setAccessible(True)
+                return method.invoke(target, [JObject(a) for a in arguments])
+        kind = kind.getSuperclass()
+    raise AttributeError(name)
+
+
+def menu_point(*path: str) -> tuple[int, int]:
+    """Return where on the screen a menu item such as ``("Plugins", "Skin")`` was drawn."""
+    from jpype import JClass
+
+    bar = JClass("ij.Menus").getMenuBar()
+    items = [bar.getMenu(i) for i in range(bar.getMenuCount())]
+    for label in path:
+        item = next(i for i in items if str(i.getLabel()) == label)
+        items = [item.getItem(i) for i in range(item.getItemCount())] if hasattr(item, "getItemCount") else []
+    peer = JClass("sun.awt.AWTAccessor").getMenuComponentAccessor().getPeer(item)
+    box, window = call(peer, "getBounds"), call(peer, "getContainer")
+    corner = call(window, "toGlobal", JClass("java.awt.Point")(int(box.x), int(box.y)))
+    return int(corner.x + box.width // 2), int(corner.y + box.height // 2)
+
+
+def components(window: Any) -> list[Any]:
+    """Return all components of a window."""
+    inner = (
+        [c for child in window.getComponents() for c in components(child)]
+        if hasattr(window, "getComponents")
+        else []
+    )
+    return [window, *inner]
+
+
+def window(title: str) -> Any:
+    """Return the visible window of a title."""
+    from jpype import JClass
+
+    shown = [w for w in JClass("java.awt.Window").getWindows() if w.isShowing() and hasattr(w, "getTitle")]
+    return next((w for w in reversed(shown) if str(w.getTitle()) == title), None)
+
+
+def point(title: str, label: str) -> tuple[int, int]:
+    """Return the middle of a button, checkbox or text field, by its text, on the screen."""
+    for item in components(window(title)):
+        text = [
+            str(getattr(item, get)())
+            for get in ("getLabel", "getText", "getSelectedItem")
+            if hasattr(item, get)
+        ]
+        if any(label in t for t in text) and item.isShowing():
+            at = item.getLocationOnScreen()
+            return int(at.x + item.getWidth() // 2), int(at.y + item.getHeight() // 2)
+    raise LookupError(f"{label} in {title}")
+
+
+def texts(title: str) -> list[str]:
+    """Return all texts in a window."""
+    found = []
+    for item in components(window(title)):
+        if str(item.getClass().getSimpleName()) == "MultiLineLabel":
+            field = item.getClass().getDeclaredField("lines")
+            field.setAccessible(True)
+            found.append(" ".join(str(line) for line in field.get(item)))
+        elif hasattr(item, "getText"):
+            found.append(str(item.getText()))
+    return found
+
+
+def status() -> str:
+    """Return the text of the status bar."""
+    from jpype import JClass
+
+    field = JClass("ij.ImageJ").class_.getDeclaredField("statusLine")
+    field.setAccessible(True)
+    return str(field.get(JClass("ij.IJ").getInstance()).getText())
+
+
+def main() -> None:
+    from skinoct_fiji.app import open_imagej
+    from skinoct_fiji.bridge.jvm import find_installation
+
+    ij = open_imagej(find_installation(Path(sys.argv[1])), server=sys.argv[2])
+    import jpype
+
+    helpers = {"menu_point": menu_point, "point": point, "texts": texts, "window": window, "status": status}
+    serve({"ij": ij, "JClass": jpype.JClass, "Path": Path, **helpers})
+    os._exit(0)
+
+
+main()

@@ -1,0 +1,297 @@
+"""*Segment skin* in a real ImageJ window: clicks, macros, the Recorder, Escape, and what may go wrong."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+import pytest
+import tifffile
+
+pytestmark = pytest.mark.imagej
+
+OURS = "[r for r in (img.getOverlay().toArray() if img.getOverlay() else []) if r.getProperty('skinoct')]"
+
+
+def open_stack(session, kind="8-bit ramp", slices=6, width=128, height=64):
+    session(f"img = ij.IJ.createImage('skin', '{kind}', {width}, {height}, {slices}); img.show()")
+    session.until("img.getWindow().isShowing()")
+
+
+def macro(session, text):
+    """Run a macro as the user would; a message box that it opens must not keep us from going on."""
+    session(f"result = None\ndef _go():\n global result\n result = str(ij.IJ.runMacro({text!r}))")
+    session("import threading; threading.Thread(target=_go, name='test_Macro$', daemon=True).start()")
+
+
+def finished(session):
+    return session.until("result")
+
+
+def focus(session):
+    """Click on the image, as a person does before pressing a key."""
+    session.click(*session("(lambda p: (p.x + 30, p.y + 30))(img.getCanvas().getLocationOnScreen())"))
+    time.sleep(0.2)
+
+
+def test_click_puts_the_band_over_every_slice(quiet, fake):
+    open_stack(quiet)
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    quiet.until("window('Segment skin') is not None")
+    quiet.ok("Segment skin")
+    quiet.until(f"len({OURS}) == 6")
+    assert quiet(f"[r.getPosition() for r in {OURS}]") == [1, 2, 3, 4, 5, 6]
+    assert quiet(f"[str(r.getName()) for r in {OURS}][0]") == "dej-0001"
+    assert quiet(f"{OURS}[0].getFillColor().getAlpha()") == 102
+    quiet.until("'6 slices' in status()")
+    sent = tifffile.imread(io.BytesIO(fake.bodies[-1]))
+    assert sent.shape == (6, 64, 128)
+    assert sent.dtype == np.uint8
+
+
+def test_dialog_tells_whether_the_server_answers(quiet, fake):
+    open_stack(quiet)
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    quiet.press("Segment skin", "Test connection")
+    quiet.until("any('Connected to skinoct-server' in t for t in texts('Segment skin'))")
+    quiet.press("Segment skin", "Cancel")
+    quiet.until("window('Segment skin') is None")
+    assert quiet("img.getOverlay()") is None
+
+
+def test_macro_line_runs_without_a_dialog(quiet, fake):
+    open_stack(quiet)
+    macro(quiet, f'run("Segment skin", "server={fake.url} opacity=60"); return "done";')
+    assert finished(quiet) == "done"
+    assert quiet(f"{OURS}[0].getFillColor().getAlpha()") == 153
+
+
+def test_recorder_writes_a_line_that_runs(quiet, fake):
+    open_stack(quiet)
+    quiet("ij.IJ.run('Record...')")
+    quiet.until("bool(ij.Recorder.record)")
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    quiet.until("window('Segment skin') is not None")
+    quiet.ok("Segment skin")
+    quiet.until(f"len({OURS}) == 6")
+    recorded = quiet("str(ij.Recorder.getInstance().getText())")
+    line = f'run("Segment skin", "server={fake.url} opacity=40");'
+    assert line in recorded.splitlines()
+    quiet("ij.Recorder.getInstance().close()")
+    quiet("img.setOverlay(None)")
+    macro(quiet, line + 'return "again";')
+    assert finished(quiet) == "again"
+    assert quiet(f"len({OURS})") == 6
+
+
+def test_own_overlay_selection_and_roi_manager_stay(quiet, fake):
+    open_stack(quiet)
+    quiet("from_user = JClass('ij.gui.Roi')(5, 5, 20, 20); from_user.setName('mine')")
+    quiet("img.setOverlay(JClass('ij.gui.Overlay')(from_user))")
+    quiet("manager = JClass('ij.plugin.frame.RoiManager')(False); manager.addRoi(from_user)")
+    quiet("img.setRoi(10, 10, 30, 20)")
+    for _ in range(2):
+        macro(quiet, f'run("Segment skin", "server={fake.url}"); return "done";')
+        assert finished(quiet) == "done"
+    assert quiet("[str(r.getName()) for r in img.getOverlay().toArray()].count('mine')") == 1
+    assert quiet("img.getOverlay().size()") == 7
+    assert quiet("str(img.getRoi().getBounds())") == quiet(
+        "str(JClass('java.awt.Rectangle')(10, 10, 30, 20))"
+    )
+    assert quiet("manager.getCount()") == 1
+
+
+def test_escape_cancels_here_and_on_the_server(quiet, fake):
+    open_stack(quiet)
+    fake.slices_per_second = 0.5
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    quiet.until("window('Segment skin') is not None")
+    quiet.ok("Segment skin")
+    quiet.until("'slice 0 of 6' in status()")
+    focus(quiet)
+    quiet.xdotool("key", "Escape")
+    quiet.until("'stopped' in status()")
+    assert len(fake.deleted) == 1
+    assert quiet("img.getOverlay()") is None
+
+
+def test_imagej_goes_on_while_a_macro_waits(quiet, fake):
+    """Command listeners run under ImageJ's own lock; a macro that waits must give it back."""
+    open_stack(quiet)
+    fake.slices_per_second = 0.5
+    macro(quiet, f'run("Segment skin", "server={fake.url}"); return "done";')
+    quiet.until("'slice 0 of 6' in status()")
+    quiet.choose("Edit", "Invert")
+    quiet.until("img.getProcessor().get(0, 0) == 255", 5)
+    focus(quiet)
+    quiet.xdotool("key", "Escape")
+    assert finished(quiet) == "[aborted]"
+    end = time.monotonic() + 5
+    while not fake.deleted:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_second_click_while_running_is_answered(quiet, fake):
+    open_stack(quiet)
+    fake.slices_per_second = 0.5
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    quiet.until("window('Segment skin') is not None")
+    quiet.ok("Segment skin")
+    quiet.until("'slice 0 of 6' in status()")
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    assert "still at work" in quiet.message()
+    fake.slices_per_second = 1000.0
+    quiet.until(f"len({OURS}) == 6")
+
+
+def test_result_goes_to_the_image_it_was_asked_for(quiet, fake):
+    open_stack(quiet)
+    fake.slices_per_second = 4.0
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    quiet.until("window('Segment skin') is not None")
+    quiet.ok("Segment skin")
+    quiet.until("' of 6' in status()")
+    quiet("other = ij.IJ.createImage('other', '8-bit black', 50, 50, 6); other.show()")
+    quiet.until(f"len({OURS}) == 6")
+    assert quiet("other.getOverlay()") is None
+
+
+def test_closed_image_gets_nothing(quiet, fake):
+    open_stack(quiet)
+    fake.slices_per_second = 6.0
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    quiet.until("window('Segment skin') is not None")
+    quiet.ok("Segment skin")
+    quiet.until("' of 6' in status()")
+    quiet("img.changes = False; img.close()")
+    quiet.until("'was closed' in status()")
+    assert quiet.windows() == ["ImageJ"]
+
+
+def test_slices_and_selection_bound_what_is_segmented(quiet, fake):
+    open_stack(quiet)
+    quiet("img.setRoi(20, 10, 40, 30)")
+    macro(quiet, f'run("Segment skin", "server={fake.url} slices=3-5 selection"); return "done";')
+    assert finished(quiet) == "done"
+    assert tifffile.imread(io.BytesIO(fake.bodies[-1])).shape == (3, 30, 40)
+    assert quiet(f"[r.getPosition() for r in {OURS}]") == [3, 4, 5]
+    bounds = quiet(f"(lambda b: (b.x, b.y, b.width, b.height))({OURS}[0].getBounds())")
+    assert bounds == [20, 10 + 15, 40, 3]
+
+
+@pytest.mark.parametrize(
+    ("setup", "words"),
+    [
+        ("", "No image is open"),
+        ("img = ij.IJ.createImage('c', 'RGB white', 20, 20, 2); img.show()", "color image"),
+    ],
+)
+def test_image_that_cannot_be_segmented_is_named(quiet, fake, setup, words):
+    if setup:
+        quiet(setup)
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    assert words in quiet.message()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("opacity=400", "not a percentage"),
+        ("opacity=many", "not a number"),
+        ("opactiy=40", "no option 'opactiy'"),
+        ("slices=5-90", "not a range of this stack of 6 slices"),
+        ("selection", "no rectangle selected"),
+        ("show=[the best]", "not known"),
+        ("server=http://127.0.0.1:9", "skinoct-server serve"),
+        ("server=ftp://somewhere", "not the address"),
+    ],
+)
+def test_macro_fails_with_one_sentence_and_can_catch_it(quiet, fake, options, words):
+    open_stack(quiet)
+    options = options if "server=" in options else f"server={fake.url} {options}"
+    macro(quiet, f'return eval(\'run("Segment skin", "{options}"); return "not stopped";\');')
+    assert words in finished(quiet)
+    assert quiet.windows() == ["ImageJ", "skin"]
+
+
+def test_macro_that_does_not_catch_ends_with_a_dialog(quiet, fake):
+    open_stack(quiet)
+    fake.failure = "Slice 4 holds NaN. Repair it."
+    macro(quiet, f'run("Segment skin", "server={fake.url}"); return "went on";')
+    assert "Slice 4 holds NaN" in quiet.message("Macro Error")
+    assert finished(quiet) == "[aborted]"
+
+
+def test_script_in_another_language_catches_an_exception(quiet, fake):
+    open_stack(quiet)
+    quiet(f"""
+try:
+    ij.IJ.run(img, 'Segment skin', 'server={fake.url} slices=9')
+    caught = None
+except JClass('java.lang.RuntimeException') as error:
+    caught = str(error.getMessage())""")
+    assert "not a range" in quiet("caught")
+
+
+def test_click_without_server_says_how_to_start_it(quiet, fake):
+    open_stack(quiet)
+    quiet("ij.remember({'server': 'http://127.0.0.1:9'})")
+    quiet.choose("Plugins", "Skin", "Segment skin")
+    quiet.until("window('Segment skin') is not None")
+    quiet.ok("Segment skin")
+    quiet.until("not any('Opacity' in t for t in (texts('Segment skin') if window('Segment skin') else []))")
+    message = quiet.message()
+    assert "No skinoct server answers at http://127.0.0.1:9" in message
+    assert "skinoct-server serve" in message
+
+
+def test_sixteen_bit_with_signed_calibration_is_sent_unsigned(quiet, fake):
+    open_stack(quiet, "16-bit ramp")
+    quiet("img.getCalibration().setSigned16BitCalibration()")
+    macro(quiet, f'run("Segment skin", "server={fake.url}"); return "done";')
+    assert finished(quiet) == "done"
+    sent = tifffile.imread(io.BytesIO(fake.bodies[-1]))
+    assert sent.dtype == np.uint16
+    assert sent[0, 0, 0] == quiet("img.getProcessor().get(0, 0)")
+    assert sent[0, 0, 127] == quiet("img.getProcessor().get(127, 0)")
+
+
+@pytest.mark.parametrize("order", ["(1, 6, 1)", "(1, 1, 6)", "(2, 3, 1)", "(1, 3, 2)"])
+def test_hyperstacks_get_bands_where_they_belong(quiet, fake, order):
+    open_stack(quiet)
+    quiet(f"img.setDimensions{order}; img.setOpenAsHyperStack(True)")
+    quiet("img = JClass('ij.CompositeImage')(img, 3) if img.getNChannels() > 1 else img")
+    macro(quiet, f'run("Segment skin", "server={fake.url}"); return "done";')
+    assert finished(quiet) == "done"
+    _, depth, frames = eval(order)
+    expected = depth if depth > 1 else frames
+    assert tifffile.imread(io.BytesIO(fake.bodies[-1])).shape[0] == expected
+    assert quiet(f"len({OURS})") == expected
+
+
+def test_calibration_travels_and_unit_pixel_does_not(quiet, fake):
+    open_stack(quiet)
+    quiet("c = img.getCalibration(); c.setUnit('um'); c.pixelWidth = c.pixelHeight = 0.9; c.pixelDepth = 1.5")
+    macro(quiet, f'run("Segment skin", "server={fake.url}"); return "done";')
+    assert finished(quiet) == "done"
+    with tifffile.TiffFile(io.BytesIO(fake.bodies[-1])) as file:
+        assert file.imagej_metadata["unit"] in ("um", "micron", "\\u00B5m")
+        assert file.imagej_metadata["spacing"] == pytest.approx(1.5)
+    assert quiet("str(img.getCalibration().getUnit())") == "um"
+    assert "pixel_size_um" not in fake.queries[-1]
+
+
+def test_batch_mode_macro_leaves_the_overlay(quiet, fake, tmp_path):
+    path = tmp_path / "skin.tif"
+    out = tmp_path / "out.tif"
+    tifffile.imwrite(path, np.arange(4 * 30 * 40, dtype=np.uint16).reshape(4, 30, 40), imagej=True)
+    macro(
+        quiet,
+        f'setBatchMode(true); open("{path}"); run("Segment skin", "server={fake.url}"); '
+        f'saveAs("Tiff", "{out}"); n = Overlay.size; close(); return "" + n;',
+    )
+    assert finished(quiet) == "4"
+    with tifffile.TiffFile(out) as file:
+        assert len(file.imagej_metadata["Overlays"]) == 4
