@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,17 +24,19 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 from scipy.stats import trim_mean
-from skinoct.rois import Roi, rasterize, read_roi_set, roi_mask
 
 from skinoct.errors import DatasetError, RoiError, TomogramError
 from skinoct.intensity import IntensityConfig, measure_intensity, normalize, sample_indices
-from skinoct.labels import IGNORE_NAME, Label, label_from_name
+from skinoct.labels import Label
 from skinoct.predictor import PLAUSIBLE_UM, RESCALE_TOLERANCE, resize
+from skinoct.rois import Roi, lines_to_bands, rasterize, read_roi_set, required_slice, roi_mask
 from skinoct.tomogram import Tomogram, read_tomogram
 from skinoct_training.annotation import LabelArray, band_runs, derive_layers
 
 LabelSource = Literal["auto", "labels", "rois"]
 DEFAULT_PIXEL_UM = 0.9
+DRAWN_BAND_UM = 5.0
+"""Thickness that a DEJ drawn as a single thin line stands for."""
 BLOCK = 16
 """Slices read at a time."""
 
@@ -148,7 +150,7 @@ def open_image(case: Case) -> Tomogram:
     try:
         return read_tomogram(case.image, name=f"{case.name}/{case.image.name}")
     except TomogramError as error:
-        raise DatasetError(str(error)) from None
+        raise DatasetError(str(error), kind=error.kind) from None
 
 
 def native_pixel_um(cases: list[Case]) -> float:
@@ -176,7 +178,7 @@ def read_labels(
             return _labels_from_rois(read_roi_set(case.annotation), shape, options, pixel_um)
         stack = read_tomogram(case.annotation, name=f"{case.name}/{case.annotation.name}")
     except (RoiError, TomogramError) as error:
-        raise DatasetError(f"{case.name}: {error}") from None
+        raise DatasetError(f"{case.name}: {error}", kind=error.kind) from None
     if stack.voxels.shape != shape:
         raise DatasetError(
             f"{case.annotation} is {_by(stack.voxels.shape)} but {case.image.name} is {_by(shape)} (slices "
@@ -200,21 +202,31 @@ def _by(shape: tuple[int, ...]) -> str:
 def _labels_from_rois(
     rois: list[Roi], shape: tuple[int, int, int], options: LabelOptions, pixel_um: float
 ) -> LabelArray:
-    labels = rasterize(rois, shape, default=options.roi_class)
-    slices = sorted({roi.slice_index or 0 for roi in rois})
+    rois = prepared_rois(rois, options, pixel_um)
+    labels = rasterize(rois, shape)
+    slices = sorted({required_slice(roi, shape[0]) for roi in rois})
     ignored = np.zeros((len(slices), *shape[1:]), np.bool_)
     for roi in rois:
-        if is_ignored(roi):
-            ignored[slices.index(roi.slice_index or 0)] |= roi_mask(roi, (shape[1], shape[2]))
+        if roi.label == Label.UNLABELED:
+            ignored[slices.index(required_slice(roi, shape[0]))] |= roi_mask(roi, (shape[1], shape[2]))
     labels[slices] = derive_layers(labels[slices], ignored, pixel_um=pixel_um)
     return labels
 
 
-def is_ignored(roi: Roi) -> bool:
-    """Tell whether an ROI marks a region that training shall ignore."""
-    return roi.label == Label.UNLABELED or (
-        roi.label is None and IGNORE_NAME in roi.name.lower() and label_from_name(roi.name) == Label.UNLABELED
-    )
+def prepared_rois(rois: list[Roi], options: LabelOptions, pixel_um: float) -> list[Roi]:
+    """Give unnamed ROIs their class and turn DEJ lines into bands."""
+    if options.roi_class is not None:
+        rois = [replace(roi, label=options.roi_class) if roi.label is None else roi for roi in rois]
+    elif unnamed := [roi for roi in rois if roi.label is None]:
+        raise RoiError(
+            f"{unnamed[0]} does not tell its class. Rename it in the ROI Manager to glass, glycerol, "
+            "epidermis, dej, "
+            "dermis or ignore (dej-0012, say), or give it the group 1 to 5; when all unnamed ROIs are DEJ "
+            "bands, "
+            "add --roi-class dej.",
+            kind="unknown-class",
+        )
+    return lines_to_bands(rois, DRAWN_BAND_UM / pixel_um)
 
 
 def load_volumes(
@@ -252,7 +264,7 @@ def load_volume(case: Case, *, pixel_um: float, intensity: IntensityConfig, opti
             images[block] = np.rint(resize(normalize(voxels[block], scale, intensity), size) * 255)
             labels[block] = resize_labels(drawn[block], size)
     except TomogramError as error:
-        raise DatasetError(str(error)) from None
+        raise DatasetError(str(error), kind=error.kind) from None
     return Volume(case.name, images, labels, annotated, band_thickness(runs) * um_y)
 
 
