@@ -61,7 +61,17 @@ class LiveServer:
 def launch(folder: Path, *arguments: str, ready: bool = True) -> LiveServer:
     """Start a server and wait until it takes tomograms."""
     log = folder / f"server-{time.monotonic_ns()}.log"
-    command = [sys.executable, "-m", "skinoct_server.cli", "serve", "--port", "0", "--threads", "1", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "skinoct_server.cli",
+        "serve",
+        "--port",
+        "0",
+        "--threads",
+        "1",
+        *arguments,
+    ]
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, "PYTHONWARNINGS": "error"}
@@ -117,7 +127,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Calla
 
 @pytest.fixture(scope="session")
 def make_tomogram() -> Callable[..., np.ndarray]:
-    """Return a function that makes uint8 voxels (Z, Y, X): dark above a tilted line, bright and speckled below."""
+    """Return a function that makes uint8 voxels (Z, Y, X): dark above a tilted line, bright below."""
 
     def make(z: int = 12, y: int = 64, x: int = 96, seed: int = 0) -> np.ndarray:
         rng = np.random.default_rng(seed)

@@ -1,0 +1,205 @@
+"""Admission before memory, deadlines, sizes: what is refused, how fast, and that nothing is lost."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import http.client
+import os
+import socket
+import threading
+import time
+
+import httpx
+import psutil
+import pytest
+
+MIB = 1 << 20
+
+
+def raw_request(server, head: str, seconds: float = 10) -> tuple[bytes, float]:
+    """Send headers alone and return the answer's first bytes and how long they took."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), seconds) as client:
+        started = time.perf_counter()
+        client.sendall(head.encode())
+        answer = b""
+        while b"}" not in answer and (part := client.recv(65536)):
+            answer += part
+        return answer, time.perf_counter() - started
+
+
+def test_too_large_by_declared_length(start_server):
+    server = start_server("--max-upload-bytes", "100000")
+    answer, seconds = raw_request(
+        server, "POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n"
+    )
+    assert b" 413 " in answer
+    assert b"too-large" in answer
+    assert b"97.7 KiB" in answer
+    assert seconds < 0.2
+
+
+def test_too_large_by_counted_length(start_server, make_tiff):
+    server = start_server("--max-upload-bytes", "100000")
+    answer = server.http.post("/segment", content=(bytes(10000) for _ in range(30)))
+    assert answer.status_code == 413
+    form = server.http.post("/segment", files={"image": ("a.tif", bytes(300000))})
+    assert form.status_code == 413
+    assert server.http.get("/readyz").json()["jobs"] == 0
+    assert server.http.post("/segment", content=make_tiff(2, 32, 32)).status_code == 200
+
+
+def test_too_large_once_decompressed(start_server, make_tiff):
+    server = start_server("--max-decoded-bytes", "20000")
+    answer = server.http.post("/segment", content=make_tiff(10, 64, 64))
+    assert answer.status_code == 413
+    assert "max_decoded_bytes" in answer.json()["detail"]
+
+
+def test_excess_is_told_before_its_body_is_read(start_server, slow_tiff):
+    """With the queue full, 429 and Retry-After come within 50 ms of the headers."""
+    server = start_server("--batch", "1", "--max-pending-jobs", "2")
+    for _ in range(2):
+        assert server.http.post("/jobs", content=slow_tiff).status_code == 202
+    times = []
+    for _ in range(20):
+        head = f"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: {100 * MIB}\r\n\r\n"
+        answer, seconds = raw_request(server, head)
+        assert b" 429 " in answer
+        assert b"retry-after: " in answer
+        assert b"queue-full" in answer
+        times.append(seconds)
+    assert sorted(times)[-2] < 0.05, times
+
+
+def test_a_client_that_sends_first_still_sees_its_429(start_server, slow_tiff):
+    """httpx writes 30 MB before it reads: the answer must not be lost in a reset connection."""
+    server = start_server("--batch", "1", "--max-pending-jobs", "1")
+    assert server.http.post("/jobs", content=slow_tiff).status_code == 202
+    for _ in range(3):
+        answer = httpx.post(f"{server.url}/segment", content=bytes(30 * MIB), timeout=30)
+        assert answer.status_code == 429
+
+
+def test_bytes_are_a_budget_too(start_server, slow_tiff):
+    server = start_server("--batch", "1", "--max-pending-bytes", str(int(len(slow_tiff) * 1.5)))
+    assert server.http.post("/jobs", content=slow_tiff).status_code == 202
+    assert server.http.post("/jobs", content=slow_tiff).status_code == 429
+    chunks = (slow_tiff[i : i + MIB] for i in range(0, len(slow_tiff), MIB))
+    assert server.http.post("/jobs", content=chunks).status_code == 429
+
+
+def test_one_tomogram_larger_than_the_budget_is_let_in_alone(start_server, make_tiff):
+    server = start_server("--max-pending-bytes", "1000")
+    assert server.http.post("/segment", content=make_tiff(4, 32, 32)).status_code == 200
+
+
+def test_budget_is_given_back_after_every_end(start_server, make_tiff):
+    server = start_server("--max-pending-jobs", "1")
+    host, port = server.url.removeprefix("http://").split(":")
+    for _ in range(3):
+        assert server.http.post("/segment", content=make_tiff(2, 32, 32)).status_code == 200
+        assert server.http.post("/segment", content=b"bad").status_code == 422
+        with socket.create_connection((host, int(port))) as client:  # goes away in the middle of its upload
+            client.sendall(b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+            time.sleep(0.05)
+        time.sleep(0.1)
+    assert server.http.get("/readyz").json()["jobs"] == 0
+
+
+def test_slow_headers_and_slow_bodies_end(start_server):
+    server = start_server("--header-seconds", "1", "--body-idle-seconds", "1")
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 5) as silent:
+        started = time.monotonic()
+        silent.sendall(b"POST /segment HTTP/1.1\r\nHost:")
+        with contextlib.suppress(ConnectionResetError):
+            assert silent.recv(10) == b""
+        assert 0.8 < time.monotonic() - started < 3
+    answer, seconds = raw_request(
+        server, "POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
+    )
+    assert b" 408 " in answer
+    assert b"upload-timeout" in answer
+    assert 0.8 < seconds < 3
+
+
+def test_smuggling_is_refused(live_server):
+    both = "Content-Length: 5\r\nTransfer-Encoding: chunked"
+    answer, _ = raw_request(live_server, f"POST /segment HTTP/1.1\r\nHost: x\r\n{both}\r\n\r\n0\r\n\r\n")
+    assert b" 400 " in answer.split(b"\r\n")[0] or b" 422 " in answer.split(b"\r\n")[0]
+    for head in ("Content-Length: -5", "Content-Length: 5\r\nContent-Length: 6", "Content-Length: 1e3"):
+        answer, _ = raw_request(live_server, f"POST /segment HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n")
+        assert b" 400 " in answer.split(b"\r\n")[0], head
+
+
+def test_owners_take_turns(start_server, slow_tiff, make_tiff, tmp_path, post_job, follow):
+    """A key with many jobs does not keep another one waiting."""
+    from skinoct_server.keys import add_key
+
+    keys = {name: add_key(tmp_path / "keys", name, "user") for name in ("many", "one")}
+    server = start_server("--batch", "1", "--api-key-file", str(tmp_path / "keys"), ready=True)
+    headers = {name: {"Authorization": f"Bearer {key}"} for name, key in keys.items()}
+    server.http.headers.update(headers["many"])
+    post_job(server.http, slow_tiff)
+    many = [post_job(server.http, make_tiff(seed=s)) for s in range(5)]
+    server.http.headers.update(headers["one"])
+    one = post_job(server.http, make_tiff(seed=9))
+    assert follow(server.http, one.id, lambda s: s.position is not None).position == 1
+    assert server.http.get(f"/jobs/{many[0].id}").status_code == 404, "another key's job"
+    follow(server.http, one.id)
+    server.http.headers.update(headers["many"])
+    states = [server.http.get(f"/jobs/{job.id}").json()["state"] for job in many]
+    assert states[-1] != "done"
+    assert all(follow(server.http, job.id).state == "done" for job in many)
+
+
+@pytest.mark.slow
+def test_64_clients_with_100_mb_each(start_server, tmp_path):
+    """No memory to speak of, the excess gets 429 quickly, all others are answered, health stays below 50 ms."""
+    import numpy as np
+
+    from skinoct.tomogram import write_tomogram
+
+    rng = np.random.default_rng(0)
+    voxels = np.tile(rng.integers(0, 255, (16, 224, 512), np.uint8), (57, 1, 1))
+    write_tomogram(tmp_path / "large.tif", voxels)
+    body = (tmp_path / "large.tif").read_bytes()
+    assert len(body) > 99 * MIB
+    server = start_server("--max-pending-bytes", str(800 * MIB), "--data-dir", str(tmp_path / "data"))
+    stop, peak, health = threading.Event(), [0], []
+
+    def watch():
+        process = psutil.Process(server.process.pid)
+        with httpx.Client(base_url=server.url) as http:
+            while not stop.is_set():
+                peak[0] = max(peak[0], process.memory_info().rss)
+                started = time.perf_counter()
+                assert http.get("/healthz").status_code == 200
+                health.append(time.perf_counter() - started)
+                time.sleep(0.02)
+
+    def post(_n):
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=900)
+        try:
+            connection.request(
+                "POST", "/segment", body, {"Content-Type": "image/tiff", "Accept": "application/x-npy"}
+            )
+            answer = connection.getresponse()
+            return answer.status, len(answer.read()), answer.getheader("retry-after")
+        finally:
+            connection.close()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(post, range(64)))
+    stop.set()
+    watcher.join()
+    statuses = [status for status, *_ in answers]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) >= 7
+    assert all(retry for status, _, retry in answers if status == 429)
+    assert peak[0] < 400 * MIB, peak[0] / MIB
+    assert np.percentile(health, 99) < 0.05 * max(1.0, 2 / (os.cpu_count() or 1)), np.percentile(health, 99)

@@ -1,0 +1,151 @@
+"""Jobs: states, events, results, cancelling, idempotency, order, expiry."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import httpx
+import pytest
+
+from skinoct.wire import JobStatus, Problem
+
+
+def events(http: httpx.Client, job: str) -> list[tuple[str, JobStatus]]:
+    found = []
+    with http.stream("GET", f"/jobs/{job}/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        name = ""
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                name = line[7:]
+            elif line.startswith("data: "):
+                found.append((name, JobStatus.model_validate_json(line[6:])))
+    return found
+
+
+def test_a_job_gives_the_same_bytes_as_segment(live_server, make_tiff, post_job, follow):
+    body = make_tiff()
+    job = post_job(live_server.http, body)
+    assert follow(live_server.http, job.id).state == "done"
+    for accept in ("image/tiff", "application/x-npy"):
+        direct = live_server.http.post("/segment", content=body, headers={"Accept": accept})
+        for _ in range(2):
+            result = live_server.http.get(f"/jobs/{job.id}/result", headers={"Accept": accept})
+            assert result.content == direct.content
+            assert result.headers["repr-digest"] == direct.headers["repr-digest"]
+
+
+def test_events_tell_every_step_to_the_end(start_server, slow_tiff, post_job):
+    server = start_server("--batch", "8")
+    job = post_job(server.http, slow_tiff)
+    seen = events(server.http, job.id)
+    assert seen[-1][0] == "done"
+    assert all(name == status.state for name, status in seen)
+    done = [status.slices_done for _, status in seen]
+    assert done == sorted(done)
+    assert len(set(done)) > 3
+    assert done[-1] == 120
+
+
+def test_estimate_is_honest(start_server, slow_tiff, post_job, follow):
+    server = start_server("--batch", "8")
+    first = post_job(server.http, slow_tiff)
+    assert first.seconds_left is None
+    follow(server.http, first.id)
+    job = post_job(server.http, slow_tiff)
+    running = follow(server.http, job.id, lambda s: s.state == "running" and s.slices_done >= 16)
+    started = time.monotonic()
+    follow(server.http, job.id)
+    took = time.monotonic() - started
+    assert running.seconds_left == pytest.approx(took, rel=0.6, abs=0.7)
+
+
+def test_cancel_a_running_job_frees_the_engine(start_server, slow_tiff, make_tiff, post_job, follow):
+    server = start_server("--batch", "1")
+    job = post_job(server.http, slow_tiff)
+    follow(server.http, job.id, lambda s: s.slices_done > 3)
+    assert server.http.delete(f"/jobs/{job.id}").status_code == 204
+    started = time.monotonic()
+    assert server.http.post("/segment", content=make_tiff(1, 32, 32)).status_code == 200
+    assert time.monotonic() - started < 1
+    status = follow(server.http, job.id)
+    assert status.state == "cancelled"
+    assert status.problem is not None
+    assert status.problem.type.endswith("job-cancelled")
+    answer = server.http.get(f"/jobs/{job.id}/result")
+    assert answer.status_code == 409
+    assert Problem.model_validate_json(answer.content).type.endswith("job-cancelled")
+    assert server.http.delete(f"/jobs/{job.id}").status_code == 204
+    assert server.http.get(f"/jobs/{job.id}").status_code == 404
+
+
+def test_cancel_a_waiting_job(start_server, slow_tiff, make_tiff, post_job, follow):
+    server = start_server("--batch", "1")
+    first = post_job(server.http, slow_tiff)
+    second = post_job(server.http, make_tiff())
+    assert server.http.delete(f"/jobs/{second.id}").status_code == 204
+    assert follow(server.http, second.id).state == "cancelled"
+    assert follow(server.http, first.id, lambda s: s.slices_done > 0).state in ("running", "done")
+
+
+def test_segment_is_cancelled_when_its_client_goes(start_server, slow_tiff, make_tiff):
+    server = start_server("--batch", "1")
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/segment", content=slow_tiff, timeout=httpx.Timeout(30, read=1.0))
+    started = time.monotonic()
+    assert server.http.post("/segment", content=make_tiff(1, 32, 32)).status_code == 200
+    assert time.monotonic() - started < 1
+    assert server.http.get("/readyz").json()["jobs"] == 0
+    assert 'skinoct_jobs_total{state="cancelled"} 1.0' in server.http.get("/metrics").text
+
+
+def test_result_before_the_end_is_409(start_server, slow_tiff, post_job):
+    server = start_server("--batch", "1")
+    job = post_job(server.http, slow_tiff)
+    answer = server.http.get(f"/jobs/{job.id}/result")
+    assert answer.status_code == 409
+    assert Problem.model_validate_json(answer.content).type.endswith("not-done")
+
+
+def test_a_bad_tomogram_fails_its_job_with_the_same_problem(live_server, post_job, follow):
+    job = post_job(live_server.http, b"II*\x00\x08\x00\x00\x00")
+    status = follow(live_server.http, job.id)
+    assert status.state == "failed"
+    result = live_server.http.get(f"/jobs/{job.id}/result")
+    direct = live_server.http.post("/segment", content=b"II*\x00\x08\x00\x00\x00")
+    for answer in (result, direct):
+        assert answer.status_code == 422
+        assert answer.json()["type"] == status.problem.type
+        assert answer.json()["detail"] == status.problem.detail
+
+
+def test_idempotency(live_server, make_tiff, post_job):
+    body, other = make_tiff(seed=1), make_tiff(seed=2)
+    first = post_job(live_server.http, body, Idempotency_Key="k1")
+    assert post_job(live_server.http, body, Idempotency_Key="k1").id == first.id
+    assert post_job(live_server.http, body, Idempotency_Key="k2").id != first.id
+    for content, query in ((other, ""), (body, "?decode=pixel")):
+        answer = live_server.http.post(f"/jobs{query}", content=content, headers={"Idempotency-Key": "k1"})
+        assert answer.status_code == 422
+        assert answer.json()["type"].endswith("idempotency-key-reused")
+
+
+def test_results_go_after_their_time(start_server, make_tiff, post_job, follow):
+    server = start_server("--result-seconds", "1")
+    job = post_job(server.http, make_tiff())
+    status = follow(server.http, job.id)
+    assert status.expires == pytest.approx(time.time() + 1, abs=1)
+    end = time.monotonic() + 5
+    while server.http.get(f"/jobs/{job.id}").status_code != 404:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_position_counts_down(start_server, slow_tiff, make_tiff, post_job, follow):
+    server = start_server("--batch", "1")
+    jobs = [post_job(server.http, slow_tiff), *(post_job(server.http, make_tiff(seed=s)) for s in range(3))]
+    positions = [json.loads(server.http.get(f"/jobs/{job.id}").content)["position"] for job in jobs[1:]]
+    assert positions == [1, 2, 3]
+    server.http.delete(f"/jobs/{jobs[0].id}")
+    assert all(follow(server.http, job.id).state == "done" for job in jobs[1:])

@@ -1,0 +1,112 @@
+"""API keys: who gets in, who may switch models, and that keys show up nowhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from skinoct.errors import OptionError
+from skinoct_server.keys import add_key, identify, read_keys
+
+
+@pytest.fixture
+def keys(tmp_path):
+    path = tmp_path / "keys"
+    return path, {role: add_key(path, role, role) for role in ("user", "admin")}
+
+
+def test_file_holds_no_key(keys):
+    path, secrets = keys
+    text = path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+    assert not any(secret in text or secret[8:20] in text for secret in secrets.values())
+    assert identify(read_keys(path), f"Bearer {secrets['admin']}").admin
+    assert not identify(read_keys(path), f"bearer {secrets['user']}").admin
+    for wrong in (None, "", "Bearer", "Bearer ", "Basic abc", f"Bearer {secrets['user']}x", secrets["user"]):
+        assert identify(read_keys(path), wrong) is None
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "name user short\n", "name root " + "0" * 64])
+def test_bad_files_are_refused(tmp_path, text):
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(OptionError, match="skinoct-server key"):
+        read_keys(tmp_path / "keys")
+
+
+def test_names(tmp_path, keys):
+    path, _ = keys
+    for name in ("user", "two words", "", "a/b"):
+        with pytest.raises(OptionError):
+            add_key(path, name, "user")
+
+
+def test_server_with_keys(start_server, keys, make_tiff):
+    path, secrets = keys
+    server = start_server("--api-key-file", str(path), "--host", "0.0.0.0", ready=False)
+    server.url = server.url.replace("0.0.0.0", "127.0.0.1")
+    server.http = httpx.Client(base_url=server.url, timeout=60)
+    server.wait_ready()
+    for method, address in (
+        ("POST", "/segment"),
+        ("GET", "/models"),
+        ("GET", "/jobs/x"),
+        ("GET", "/metrics"),
+    ):
+        answer = server.http.request(method, address)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.json()["type"].endswith("unauthorized")
+    wrong = server.http.get(
+        f"/models?key={secrets['user']}", headers={"Authorization": "Bearer wrong-secret"}
+    )
+    assert wrong.status_code == 401
+    user, admin = ({"Authorization": f"Bearer {secrets[role]}"} for role in ("user", "admin"))
+    assert server.http.post("/segment", content=make_tiff(2, 32, 32), headers=user).status_code == 200
+    assert server.http.put("/models/default", json={"name": "tiny"}, headers=user).status_code == 403
+    assert server.http.put("/models/default", json={"name": "tiny"}, headers=admin).status_code == 200
+    server.stop()
+    log = server.log.read_text()
+    assert "wrong-secret" not in log
+    assert not any(secret in log for secret in secrets.values())
+
+
+def test_requests_per_minute(start_server, make_tiff):
+    server = start_server("--requests-per-minute", "3")
+    statuses = [server.http.post("/segment", content=make_tiff(1, 32, 32)) for _ in range(4)]
+    assert [answer.status_code for answer in statuses] == [200, 200, 200, 429]
+    assert 50 < int(statuses[-1].headers["retry-after"]) <= 60
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "skinoct_server.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+
+def test_others_need_keys(tiny_models):
+    answer = run("serve", "--host", "0.0.0.0", "--port", "0", "--models", str(tiny_models))
+    assert answer.returncode == 2
+    assert "--api-key-file" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_taken_port_and_bad_options(live_server):
+    port = live_server.url.rsplit(":", 1)[1]
+    taken = run("serve", "--port", port)
+    assert taken.returncode == 2
+    assert "--port 0" in taken.stderr
+    bad = run("serve", "--port", "99999")
+    assert "--port" in bad.stderr
+    assert "Traceback" not in taken.stderr + bad.stderr
+
+
+def test_key_command(tmp_path):
+    made = run("key", str(tmp_path / "keys"), "anna", "--admin")
+    assert made.returncode == 0
+    key = made.stdout.strip()
+    assert identify(read_keys(tmp_path / "keys"), f"Bearer {key}").owner == "anna"
+    again = run("key", str(tmp_path / "keys"), "anna")
+    assert again.returncode == 2
+    assert "anna" in again.stderr
