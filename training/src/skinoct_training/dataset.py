@@ -34,6 +34,7 @@ from skinoct.tomogram import Tomogram, read_tomogram
 from skinoct_training.annotation import LabelArray, band_runs, derive_layers
 
 LabelSource = Literal["auto", "labels", "rois"]
+IMAGE_NAMES = ("tomogram.tif", "tomogram.tiff", "tomogram.npy")
 DEFAULT_PIXEL_UM = 0.9
 DRAWN_BAND_UM = 5.0
 """Thickness that a DEJ drawn as a single thin line stands for."""
@@ -90,13 +91,8 @@ def find_cases(data: str | Path, source: LabelSource = "auto") -> list[Case]:
         raise DatasetError(
             f"There is no folder {folder}; give the folder that holds one folder per tomogram."
         )
-    cases = []
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        image = next(
-            (sub / n for n in ("tomogram.tif", "tomogram.tiff", "tomogram.npy") if (sub / n).is_file()), None
-        )
-        if image is not None:
-            cases.append(Case(sub.name, image, _annotation_file(sub, source)))
+    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    cases = [case_of(sub, source) for sub in subfolders if image_file(sub) is not None]
     if not cases:
         raise DatasetError(
             f"{folder} holds no tomogram folders; each needs tomogram.tif and RoiSet.zip (or labels.tif), "
@@ -104,6 +100,25 @@ def find_cases(data: str | Path, source: LabelSource = "auto") -> list[Case]:
             f"{folder / 'patient-01' / 'tomogram.tif'}."
         )
     return cases
+
+
+def image_file(folder: Path) -> Path | None:
+    """Return the tomogram in a folder, if there is one."""
+    return next((folder / name for name in IMAGE_NAMES if (folder / name).is_file()), None)
+
+
+def case_of(folder: Path, source: LabelSource = "auto") -> Case:
+    """Return the tomogram of one folder with its annotation.
+
+    Raises
+    ------
+    DatasetError
+        When either is missing.
+    """
+    image = image_file(folder)
+    if image is None:
+        raise DatasetError(f"{folder} holds no tomogram.tif; save the stack there under this name.")
+    return Case(folder.name, image, _annotation_file(folder, source))
 
 
 def _annotation_file(folder: Path, source: LabelSource) -> Path:

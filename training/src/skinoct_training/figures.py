@@ -111,3 +111,20 @@ def overlay(
     colors = color_table(overlay=True)[labels].astype(np.float32)
     mixed = np.where((labels > 0)[..., None], (1 - opacity) * gray + opacity * colors, gray)
     return mixed.astype(np.uint8)
+
+
+def draw_contact_sheet(
+    samples: Sequence[tuple[str, int, npt.NDArray[Any], npt.NDArray[np.uint8]]], columns: int = 4
+) -> Figure:
+    """Annotated slices with their labels over the image: (tomogram, 0-based slice, image, labels) each."""
+    rows = -(-len(samples) // columns)
+    figure = Figure(figsize=(4 * columns, 2.2 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, (name, z, image, labels) in zip(grid.flat, samples, strict=False):
+        low, high = np.percentile(image, [0.5, 99.5])
+        gray = (image.astype(np.float32) - low) / max(float(high - low), 1e-6)
+        axes.imshow(overlay(np.sqrt(np.clip(gray, 0, 1)), labels))
+        axes.set_title(f"{name}, slice {z + 1}", fontsize=8)
+    return figure

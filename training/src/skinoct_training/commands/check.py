@@ -1,0 +1,38 @@
+"""``skinoct-train check``: look for mistakes in a training folder before anyone trains on it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from skinoct_training.commands.options import add_label_options, label_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("data", type=Path, help="folder of tomogram folders")
+    parser.add_argument("--sheet", type=Path, help="contact sheet to write (default: DATA-check.png)")
+    add_label_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """List what was found and draw the contact sheet; fails when something must be mended."""
+    from skinoct.errors import DatasetError, OptionError
+    from skinoct_training.figures import draw_contact_sheet
+    from skinoct_training.lint import lint
+
+    sheet = args.sheet or Path(f"{args.data.resolve().name}-check.png")
+    if sheet.exists():
+        raise OptionError(f"{sheet} exists already and is never overwritten; give --sheet another name.")
+    result = lint(args.data, label_options(args))
+    for finding in result.findings:
+        print(finding)
+    if result.samples:
+        draw_contact_sheet(result.samples).savefig(sheet, dpi=100)
+        print(f"Contact sheet: {sheet}")
+    warnings = len(result.findings) - result.errors
+    if result.errors:
+        raise DatasetError(
+            f"{result.errors} errors and {warnings} warnings; mend the errors before training."
+        )
+    print(f"No errors, {warnings} warnings." if warnings else "Nothing to complain about.")

@@ -1,0 +1,287 @@
+"""Mistakes in a training folder, found before anyone trains on it; each with file, ROI and slice.
+
+Errors are what ``fit`` would refuse or what would spoil its result silently; warnings are what a person
+should look at on the contact sheet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skinoct.errors import DatasetError, InputError, RoiError
+from skinoct.labels import CLASSES, Label
+from skinoct.rois import Roi, read_roi_set, required_slice, roi_mask
+from skinoct.tomogram import Tomogram
+from skinoct_training.annotation import LabelArray
+from skinoct_training.dataset import (
+    Case,
+    LabelOptions,
+    case_of,
+    find_cases,
+    image_file,
+    open_image,
+    pixel_um_of,
+    prepared_rois,
+    read_labels,
+)
+
+BAND_UM = (3.0, 8.0)
+"""Mean thickness of a DEJ in a slice that is taken for the doctors' 5 um band."""
+FULL_WIDTH = 0.98
+"""Share of the columns that a complete DEJ covers."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or looks wrong."""
+
+    tomogram: str
+    message: str
+    """With ROI and slice, and what to do where it is not obvious."""
+    error: bool = False
+    slice_index: int | None = None
+    """0-based; None when it concerns the whole tomogram."""
+
+    def __str__(self) -> str:
+        """Line for a person."""
+        where = "" if self.slice_index is None else f", slice {self.slice_index + 1}"
+        return f"{'ERROR' if self.error else 'warning'}: {self.tomogram}{where}: {self.message}"
+
+
+@dataclass
+class Lint:
+    """Result of checking a folder."""
+
+    findings: list[Finding] = field(default_factory=list)
+    samples: list[tuple[str, int, npt.NDArray[Any], LabelArray]] = field(default_factory=list)
+    """Slices for the contact sheet: tomogram, 0-based slice, image (Y, X), labels (Y, X)."""
+
+    @property
+    def errors(self) -> int:
+        """Number of findings that must be mended before training."""
+        return sum(f.error for f in self.findings)
+
+
+def lint(data: str | Path, options: LabelOptions) -> Lint:
+    """Check every tomogram and ROI set of a training folder.
+
+    Raises
+    ------
+    DatasetError
+        When there is nothing to check at all.
+    """
+    result = Lint()
+    seen_files: dict[str, str] = {}
+    seen_slices: dict[bytes, tuple[str, int]] = {}
+    classes: Counter[int] = Counter()
+    cases = list(_cases(data, options, result))
+    for case in cases:
+        result.findings += _shared_file(case, seen_files)
+        try:
+            tomogram = open_image(case)
+            pixel_um_of(tomogram)
+            result.findings += duplicated_slices(case, tomogram, seen_slices)
+        except InputError as error:
+            result.findings.append(Finding(case.name, str(error), error=True))
+            continue
+        labels = _annotation(case, tomogram, options, result)
+        if labels is not None:
+            classes.update({int(v): 1 for v in np.unique(labels)})
+            _sample(result, case, tomogram, labels)
+    result.findings += whole_set(cases, classes)
+    return result
+
+
+def _cases(data: str | Path, options: LabelOptions, result: Lint) -> Iterator[Case]:
+    """Yield what can be checked; a folder without annotation is a finding, not the end."""
+    folder = Path(data)
+    subfolders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    with_image = [sub for sub in subfolders if image_file(sub) is not None]
+    if not with_image:
+        find_cases(folder, options.source)  # raises the sentence that fits
+    for sub in with_image:
+        try:
+            yield case_of(sub, options.source)
+        except DatasetError as error:
+            result.findings.append(Finding(sub.name, str(error), error=True))
+
+
+def _shared_file(case: Case, seen: dict[str, str]) -> Iterator[Finding]:
+    with case.annotation.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    other = seen.setdefault(digest, case.name)
+    if other != case.name:
+        yield Finding(
+            case.name,
+            f"{case.annotation.name} is the same file as that of {other}; it can belong to one of them only.",
+            error=True,
+        )
+
+
+def duplicated_slices(
+    case: Case, tomogram: Tomogram, seen: dict[bytes, tuple[str, int]]
+) -> Iterator[Finding]:
+    """Find slices that occur twice; in two tomograms they leak when a split comes between the two."""
+    for z in range(tomogram.voxels.shape[0]):
+        image = np.ascontiguousarray(tomogram.voxels[z : z + 1])
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        name, first = seen.setdefault(digest, (case.name, z))
+        if (name, first) != (case.name, z):
+            elsewhere = f"slice {first + 1}" + ("" if name == case.name else f" of {name}")
+            yield Finding(case.name, f"is the same image as {elsewhere}.", name != case.name, z)
+
+
+def _annotation(case: Case, tomogram: Tomogram, options: LabelOptions, result: Lint) -> LabelArray | None:
+    """Read the annotation, adding what is wrong with it; None when it cannot be read."""
+    shape, um = tomogram.voxels.shape, pixel_um_of(tomogram)[0]
+    rois: list[Roi] = []
+    if case.annotation.suffix == ".zip":
+        try:
+            rois = read_roi_set(case.annotation, name=f"{case.name}/{case.annotation.name}")
+        except RoiError as error:
+            result.findings.append(Finding(case.name, str(error), error=True))
+            return None
+        bad = list(bad_rois(case, rois, shape, options))
+        result.findings += bad
+        if any(finding.error for finding in bad):
+            return None
+    try:
+        labels = read_labels(case, shape, options, um)
+    except DatasetError as error:
+        result.findings.append(Finding(case.name, str(error), error=True))
+        return None
+    by_slice = defaultdict(list)
+    for roi in prepared_rois(rois, options, um):
+        by_slice[required_slice(roi, shape[0])].append(roi)
+    result.findings += doubtful_labels(case, labels, um, by_slice)
+    result.findings += doubtful_brightness(case, tomogram, labels)
+    return labels
+
+
+def bad_rois(
+    case: Case, rois: Sequence[Roi], shape: tuple[int, int, int], options: LabelOptions
+) -> Iterator[Finding]:
+    """Name every ROI without class, without slice, past the last slice or off the image."""
+    for roi in rois:
+        if roi.label is None and options.roi_class is None:
+            yield Finding(
+                case.name,
+                f"{roi} does not tell its class; rename it (dej-0012, say), give it a group, or use "
+                "--roi-class.",
+                error=True,
+                slice_index=roi.slice_index,
+            )
+        try:
+            required_slice(roi, shape[0])
+        except RoiError as error:
+            yield Finding(case.name, str(error), error=True)
+            continue
+        if not roi_mask(roi, (shape[1], shape[2])).any():
+            yield Finding(
+                case.name,
+                f"{roi} covers no pixel of the image ({shape[1]} rows, {shape[2]} columns); the set seems "
+                "to belong "
+                "to another tomogram.",
+                error=True,
+                slice_index=roi.slice_index,
+            )
+
+
+def doubtful_labels(
+    case: Case, labels: LabelArray, pixel_um: float, by_slice: dict[int, list[Roi]]
+) -> Iterator[Finding]:
+    """Look for bands far from 5 um, gaps along a slice and between slices, and layers out of order."""
+    annotated = np.flatnonzero(labels.any(axis=(1, 2)))
+    yield from _skipped_slices(case, annotated)
+    for z in (int(z) for z in annotated):
+        names = ", ".join(roi.name for roi in by_slice.get(z, []) if roi.label == Label.DEJ)
+        who = f"{case.annotation.name}" + (f", ROI {names}" if names else "")
+        dej = labels[z] == Label.DEJ
+        columns = dej.any(axis=0)
+        if not columns.any():
+            yield Finding(case.name, f"{who}: no dej is drawn although other layers are.", slice_index=z)
+            continue
+        thickness = float(dej.sum(axis=0)[columns].mean()) * pixel_um
+        if not BAND_UM[0] <= thickness <= BAND_UM[1]:
+            text = f"{who}: the DEJ band is {thickness:.1f} um thick on average; doctors draw about 5 um."
+            yield Finding(case.name, text, slice_index=z)
+        if columns.mean() < FULL_WIDTH:
+            holes = np.flatnonzero(~columns)
+            text = f"{who}: the DEJ is missing in {len(holes)} columns, x = {holes[0]} to {holes[-1]}."
+            yield Finding(case.name, text, slice_index=z)
+        yield from _out_of_order(case, labels[z], z, who)
+
+
+def _out_of_order(case: Case, labels: LabelArray, z: int, who: str) -> Iterator[Finding]:
+    highest = np.maximum.accumulate(labels, axis=0)
+    wrong = np.flatnonzero(((labels > 0) & (labels < highest)).any(axis=0))
+    if wrong.size > 2:
+        text = f"{who}: layers are out of order in {wrong.size} columns, x = {wrong[0]} to {wrong[-1]}."
+        yield Finding(case.name, text, slice_index=z)
+
+
+def _skipped_slices(case: Case, annotated: npt.NDArray[np.intp]) -> Iterator[Finding]:
+    """Name holes in a regular annotation: every slice, or every tenth."""
+    steps = np.diff(annotated)
+    if steps.size < 2:
+        return
+    usual = int(np.median(steps))
+    for z, step in zip(annotated[:-1], steps, strict=True):
+        if step > usual:
+            every = "every slice" if usual == 1 else f"every {usual} slices"
+            text = f"no annotation from here to slice {z + step}, although there is one {every} otherwise."
+            yield Finding(case.name, f"{case.annotation.name}: {text}", slice_index=int(z) + 1)
+
+
+def doubtful_brightness(case: Case, tomogram: Tomogram, labels: LabelArray) -> Iterator[Finding]:
+    """Suspect an ROI set of another tomogram where the drawn skin surface is no rise of brightness."""
+    rises = []
+    for z in np.flatnonzero(labels.any(axis=(1, 2)))[:: max(1, labels.shape[0] // 20)]:
+        image = np.asarray(tomogram.voxels[int(z) : int(z) + 1][0], np.float32)
+        outside, inside = (image[labels[z] == label] for label in (Label.GLYCEROL, Label.EPIDERMIS))
+        if outside.size and inside.size:
+            rises.append(float(np.median(inside)) > float(np.median(outside)))
+    if rises and np.mean(rises) < 0.5:
+        yield Finding(
+            case.name,
+            f"{case.annotation.name}: what is drawn as glycerol is brighter than what is drawn as "
+            "epidermis; does the "
+            "set belong to this tomogram?",
+        )
+
+
+def whole_set(cases: Sequence[Case], classes: Counter[int]) -> Iterator[Finding]:
+    """Look at the folder as a whole."""
+    if len(cases) == 1:
+        yield Finding(cases[0].name, "is the only tomogram; none can be held out to measure the error.")
+    missing = [c.name for c in CLASSES if not classes[c.label]]
+    if cases and missing:
+        dej = "dej" in missing
+        yield Finding("all", f"never annotated: {', '.join(missing)}.", error=dej)
+
+
+def _sample(result: Lint, case: Case, tomogram: Tomogram, labels: LabelArray, count: int = 4) -> None:
+    """Choose slices for the contact sheet: those with findings first, then evenly spread ones."""
+    suspicious = [
+        f.slice_index for f in result.findings if f.tomogram == case.name and f.slice_index is not None
+    ]
+    annotated = np.flatnonzero(labels.any(axis=(1, 2)))
+    spread = (
+        annotated[np.linspace(0, len(annotated) - 1, count).round().astype(int)] if annotated.size else []
+    )
+    chosen = _unique([*suspicious, *(int(z) for z in spread)])
+    for z in [z for z in chosen if z < labels.shape[0]][:count]:
+        image = np.asarray(tomogram.voxels[z : z + 1][0])
+        result.samples.append((case.name, z, image, labels[z]))
+
+
+def _unique(values: Iterable[int]) -> list[int]:
+    return list(dict.fromkeys(values))
