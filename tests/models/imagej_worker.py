@@ -46,11 +46,24 @@ def decode(data: bytes, name: str) -> Any:
 
 
 def mask_of(roi: Any, height: int, width: int) -> np.ndarray:
-    """Return what ImageJ fills; a line becomes the area of its width first (Edit > Selection)."""
+    """Return what ImageJ fills; a line becomes the area of its width first (Edit > Selection).
+
+    For straight lines that is the rotated rectangle of ImageJ 1.54p, whichever version this is.
+    """
+    gui = jpype.JPackage("ij").gui
     processor = jpype.JClass("ij.process.ByteProcessor")(width, height)
     processor.setValue(255)
-    if roi.isLine():
-        roi = jpype.JClass("ij.gui.Roi").convertLineToArea(roi)
+    if roi.getType() == gui.Roi.LINE:
+        ends = roi.getFloatPoints()
+        corners = ends.xpoints[0], ends.ypoints[0], ends.xpoints[1], ends.ypoints[1]
+        roi = gui.RotatedRectRoi(*corners, max(1.0, roi.getStrokeWidth()))
+    elif roi.isLine():
+        bounds, wide = roi.getBounds(), max(1.0, roi.getStrokeWidth())
+        if round(bounds.x + bounds.width + wide) <= 0 or round(bounds.y + bounds.height + wide) <= 0:
+            return np.zeros((height, width), np.bool_)  # ImageJ throws
+        roi = gui.Roi.convertLineToArea(roi)
+    if roi is None:
+        return np.zeros((height, width), np.bool_)
     processor.fill(roi)
     return np.array(processor.getPixels()).view(np.uint8).reshape(height, width) > 0
 
@@ -71,7 +84,7 @@ def manager(path: str, out: str) -> None:
                     "name": str(roi.getName()),
                     "position": int(roi.getPosition()),
                     "group": int(roi.getGroup()),
-                    "stroke": str(roi.getStrokeColor()),
+                    "fill": str(roi.getFillColor()),
                     "width": float(roi.getStrokeWidth()),
                 }
             )

@@ -135,7 +135,9 @@ def _straight(points: Points, width: float) -> Points:
     """Return the corners of ImageJ's rotated rectangle around a straight line."""
     (dx, dy), (start, end) = _directions(points[[0, -1]])[0], points[[0, -1]]
     side = 0.5 * width * np.array([dy, -dx])
-    return _single(np.array([start + side, end + side, end - side, start - side]))
+    corners = _single(np.array([start + side, end + side, end - side, start - side]))
+    base = np.floor(corners.min(axis=0))  # ImageJ keeps vertices relative to it
+    return np.asarray(_single(corners - base) + base)
 
 
 def _segments(points: Points, width: float) -> list[Points]:
@@ -156,6 +158,6 @@ def _bends(points: Points, width: float) -> list[Points]:
     before, after, bend = side[:-1], side[1:], points[1:-1]
     right = along[1:, 0] * along[:-1, 1] > along[:-1, 0] * along[1:, 1]
     outward = np.where(right, -1.0, 1.0)[:, None]
-    inner = bend - outward * 0.5 * (before + after)
+    inner = _single(_single(bend) - _single(outward * 0.5 * (before + after)))
     triangles = np.stack([inner, bend + outward * before, bend + outward * after], axis=1)
     return list(_single(triangles) + 0.5)

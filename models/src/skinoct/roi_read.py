@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 from pathlib import Path
@@ -15,6 +16,9 @@ from skinoct.labels import NUM_CLASSES, Label, label_from_name
 from skinoct.roi_curves import flatten_composite, rounded_rectangle
 from skinoct.roi_types import Oval, Paths, Points, Roi, Stroke
 from skinoct.roi_zip import zip_entries
+
+# What roifile would log about damaged ROIs is raised here; without a handler Python prints it to stderr.
+logging.getLogger("roifile").addHandler(logging.NullHandler())
 
 UPLOADED = "the ROI set"
 
@@ -120,7 +124,8 @@ def _slice_index(raw: ImagejRoi, name: str) -> int | None:
 
 def _shape(raw: ImagejRoi, who: str) -> Paths | Oval | Stroke:
     if raw.composite:
-        assert raw.multi_coordinates is not None
+        if raw.multi_coordinates is None:
+            raise ValueError("a composite without paths")
         return Paths(_checked(flatten_composite(raw.multi_coordinates), who))
     if raw.subtype != ROI_SUBTYPE.UNDEFINED or raw.options & ROI_OPTIONS.SPLINE_FIT:
         raise _unsupported(raw, who)
@@ -192,7 +197,8 @@ def _vertices(raw: ImagejRoi) -> Points:
             return np.full((1, 2), np.inf)
         base = points.min(axis=0)
         return np.asarray((points - base).astype(np.float64) + base.astype(np.float64))
-    assert raw.integer_coordinates is not None
+    if raw.integer_coordinates is None:
+        raise ValueError("no vertices")
     return np.asarray(raw.integer_coordinates + np.array([raw.left, raw.top]), np.float64)
 
 

@@ -51,13 +51,13 @@ def trace_mask(mask: npt.NDArray[np.bool_]) -> tuple[Points, ...]:
     """
     padded = np.pad(mask, 1)
     a, b, c, d = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    corners = (a ^ b ^ c ^ d).astype(np.uint8)
-    corners[(a == d) & (b == c) & (a != b)] = 2
-    where = np.flatnonzero(corners)
+    single = a ^ b ^ c ^ d
+    double = (a ^ b) & (a ^ c) & ~single
+    where = np.flatnonzero(single | double)
     if not len(where):
         return ()
-    where = np.repeat(where, corners.ravel()[where])
-    y, x = np.divmod(where, corners.shape[1])
+    where = np.repeat(where, 1 + double.ravel()[where])
+    y, x = np.divmod(where, single.shape[1])
     in_columns = np.argsort(x, kind="stable")  # of equal x the smaller y first, as they come
     vertical = np.empty(len(where), np.int64)
     vertical[in_columns[0::2]], vertical[in_columns[1::2]] = in_columns[1::2], in_columns[0::2]

@@ -26,7 +26,8 @@ _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0
 def write_roi_set(target: str | Path | BinaryIO, rois: Iterable[Roi], *, overwrite: bool = False) -> None:
     """Write a RoiSet.zip.
 
-    Slices become positions (1-based in ImageJ), classes become groups and colors. Names are kept; a name
+    Slices become positions (1-based in ImageJ), classes become groups and translucent fills; ImageJ itself
+    colors the outlines by group. Names are kept; a name
     that occurs again gets a number.
 
     Raises
