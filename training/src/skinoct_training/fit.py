@@ -1,40 +1,27 @@
-"""A training from folder to checkpoint: read, split, train, keep the best, write its card."""
+"""A training from folder to checkpoint: read, train, keep the best, write its card."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from skinoct.checkpoint import Architecture, Card, Checkpoint, open_checkpoint, save_checkpoint
 from skinoct.engines.torch_engine import build_network
-from skinoct.errors import DatasetError, OptionError
-from skinoct.labels import CLASSES
+from skinoct.errors import OptionError
 from skinoct.unet import UNet
 from skinoct_training.config import TrainConfig
-from skinoct_training.dataset import (
-    Case,
-    LabelOptions,
-    Volume,
-    find_cases,
-    fingerprint,
-    load_volumes,
-    native_pixel_um,
-)
 from skinoct_training.loop import Duration, Standing, Trainer
 from skinoct_training.metrics import ColumnErrors
+from skinoct_training.preparation import DataOptions, TrainingSet, read, select
 from skinoct_training.run_folder import RunFolder, environment
 from skinoct_training.sampling import Sampler
-from skinoct_training.split import hold_out
 from skinoct_training.validation import densest_window, validate
 
 INTENDED_USE = "Research on full-field OCT tomograms of skin. Not for clinical use."
@@ -45,25 +32,28 @@ LIMITS = (
 )
 
 
+FINE_TUNE_RATE = 0.25
+"""Share of the learning rate that a fine-tune gets: what is known should not be shaken out."""
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """What to train on, for how long, and where everything goes."""
 
-    data: Path
+    data: DataOptions
     out: Path
-    duration: Duration
+    """Checkpoint folder to write."""
     run: Path
-    held_out: int | None = None
-    """Tomograms to hold out; None for a share."""
+    """Run folder."""
+    duration: Duration
     resume: bool = False
     threads: int | None = None
-    labels: LabelOptions = field(default_factory=LabelOptions)
     start: str | None = None
-    """Checkpoint to fine-tune."""
-    pixel_um: float | None = None
-    """Pixel size to train at; None for that of the data, or of the checkpoint to fine-tune."""
+    """Checkpoint to fine-tune, a folder or a name."""
     description: str = ""
+    """One sentence for the card."""
     command: str = ""
+    """Command line, for the card."""
 
 
 def make_config(settings: dict[str, Any]) -> TrainConfig:
@@ -74,8 +64,8 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
     OptionError
         When one of them does not exist or has a value that is not possible.
     """
-    recipe = settings.pop("recipe", "default")
-    if recipe == "paper":
+    settings = dict(settings)
+    if settings.pop("recipe", "default") == "paper":
         from skinoct_training.paper import PAPER_SETTINGS
 
         settings = {**PAPER_SETTINGS, **settings}
@@ -92,6 +82,12 @@ def fit(options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | Non
 
     The checkpoint is None when the user stopped before there was one.
 
+    Parameters
+    ----------
+    options : FitOptions
+    settings : dict
+        Fields of ``TrainConfig`` that differ from the defaults, and perhaps ``recipe``.
+
     Raises
     ------
     DatasetError, OptionError, CheckpointError
@@ -104,143 +100,94 @@ def fit(options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | Non
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     base = open_checkpoint(options.start) if options.start is not None else None
-    config = adopt(make_config(settings), base)
-    cases = find_cases(options.data, options.labels.source)
-    train_cases, val_cases = split_cases(cases, options, config.seed)
-    pixel_um = options.pixel_um or (base.card.pixel_size_um if base else native_pixel_um(cases))
+    config = adopt(
+        make_config(settings), base, asked="network" in settings or settings.get("recipe") == "paper"
+    )
+    selection = select(options.data, config.seed, fine_tune=base is not None)
     run = RunFolder(options.run, resume=options.resume)
-    data = {
-        "trained_on": [c.name for c in train_cases],
-        "held_out": [c.name for c in val_cases],
-        "files": fingerprint(cases),
-    }
     recipe = {
         "command": options.command,
         "config": config.model_dump(mode="json"),
         "environment": environment(),
     }
+    data = selection.describe(options.data.by_slice)
     run.write_json("config.json", recipe)
     run.write_json("data.json", data)
 
-    volumes = read_all(train_cases, pixel_um, config, options.labels, "reading")
-    held = read_all(val_cases, pixel_um, config, options.labels, "reading held-out")
-    check_classes(volumes)
-    band_um = learned_band_um(volumes)
-    decode = config.decode.model_copy(update={"band_thickness_px": band_um / pixel_um})
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(config.seed)
-    network = UNet(config.network)
-    if base:
-        network.load_state_dict(build_network(base).state_dict())
-
-    windows = [densest_window(volume, config.val_slices) for volume in held]
+    material = read(selection, options.data, config.intensity, base.card.pixel_size_um if base else None)
     kept: list[Checkpoint] = []
 
-    def measure(candidate: nn.Module) -> ColumnErrors:
-        context = config.network.in_slices // 2
-        return validate(candidate, windows, context=context, pixel_um=pixel_um, decode=decode)
-
     def keep(weights: dict[str, Tensor], standing: Standing) -> None:
-        card = make_card(options, config, pixel_um, band_um, recipe, data, standing)
+        card = make_card(options, config, material, recipe, data, standing)
         kept[:] = [save_checkpoint(options.out, card, weights, overwrite=True)]
 
+    network = start_network(config, base)
     sampler = Sampler(
-        volumes,
+        material.train,
         in_slices=config.network.in_slices,
         crop=config.crop,
         spacings=config.spacings,
-        device=device,
+        device=next(network.parameters()).device,
     )
-    trainer = Trainer(
-        network.to(device), sampler, config, options.duration, run, measure if windows else None, keep
-    )
+    trainer = Trainer(network, sampler, config, options.duration, run, make_measure(material, config), keep)
     standing = trainer.run()
     return (kept[0] if kept else None), standing
 
 
-def adopt(config: TrainConfig, base: Checkpoint | None) -> TrainConfig:
-    """Take network and normalization from the checkpoint to fine-tune; without one return ``config``."""
+def adopt(config: TrainConfig, base: Checkpoint | None, *, asked: bool) -> TrainConfig:
+    """Take network and normalization from the checkpoint to fine-tune; without one return ``config``.
+
+    Raises
+    ------
+    OptionError
+        When the settings ask for a network of their own, and it is another one.
+    """
     if base is None:
         return config
     network = build_network(base).config
+    if asked and network != config.network:
+        raise OptionError(
+            f"The checkpoint {base.card.name} holds a network of another architecture than the settings ask "
+            "for; "
+            "leave --from away to train theirs from the start, or take the network out of the settings."
+        )
     return config.model_copy(
         update={
             "network": network,
             "intensity": config.intensity.model_validate(base.card.intensity),
-            "learning_rate": config.learning_rate / 4,
+            "learning_rate": config.learning_rate * FINE_TUNE_RATE,
         }
     )
 
 
-def split_cases(cases: list[Case], options: FitOptions, seed: int) -> tuple[list[Case], list[Case]]:
-    """Hold tomograms out; a fine-tune on a single tomogram goes without, and says so."""
-    if len(cases) == 1 and options.start is not None and options.held_out is None:
-        print(
-            "There is one tomogram only, so the error on unseen skin cannot be measured; all of it is "
-            "trained on.",
-            file=sys.stderr,
-        )
-        return cases, []
-    return hold_out(cases, options.held_out, seed)
+def start_network(config: TrainConfig, base: Checkpoint | None) -> UNet:
+    """Return the network to train, on its device: random from the seed, or that of a checkpoint."""
+    torch.manual_seed(config.seed)
+    network = UNet(config.network)
+    if base:
+        network.load_state_dict(build_network(base).state_dict())
+    return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def read_all(
-    cases: Sequence[Case], pixel_um: float, config: TrainConfig, labels: LabelOptions, title: str
-) -> list[Volume]:
-    """Read tomograms under a progress bar."""
-    volumes = load_volumes(list(cases), pixel_um=pixel_um, intensity=config.intensity, options=labels)
-    return list(tqdm(volumes, total=len(cases), desc=title, unit="tomogram", file=sys.stderr, leave=False))
+def make_measure(material: TrainingSet, config: TrainConfig) -> Callable[[nn.Module], ColumnErrors] | None:
+    """Return what measures a network on the held-out tomograms; None without any."""
+    if not material.held_out:
+        return None
+    windows = [densest_window(volume, config.val_slices) for volume in material.held_out]
+    band_px = material.band_um / material.pixel_um
+    decode = config.decode.model_copy(update={"band_thickness_px": band_px})
+    context = config.network.in_slices // 2
 
+    def measure(network: nn.Module) -> ColumnErrors:
+        return validate(network, windows, context=context, pixel_um=material.pixel_um, decode=decode)
 
-def check_classes(volumes: Sequence[Volume]) -> None:
-    """Refuse data without any DEJ; name other classes that were never annotated.
-
-    Raises
-    ------
-    DatasetError
-        When no DEJ is annotated at all.
-    """
-    seen = np.zeros(256, np.int64)
-    for volume in volumes:
-        for z in volume.annotated:
-            seen += np.bincount(volume.labels[z].ravel(), minlength=256)
-    missing = [c.name for c in CLASSES if seen[c.label] == 0]
-    if "dej" in missing:
-        raise DatasetError(
-            "No dej is annotated on any training tomogram; name its ROIs dej, or give --roi-class dej when "
-            "the sets "
-            "hold nothing but unnamed DEJ bands."
-        )
-    if missing:
-        print(
-            f"Never annotated: {', '.join(missing)}. The network learns nothing new about it; draw it on a "
-            "few slices "
-            "if you need it.",
-            file=sys.stderr,
-        )
-
-
-def learned_band_um(volumes: Sequence[Volume]) -> float:
-    """Return the median over tomograms of the DEJ's thickness in micrometers as the annotators draw it.
-
-    Raises
-    ------
-    DatasetError
-        When no column holds a whole band.
-    """
-    bands = [v.band_um for v in volumes if np.isfinite(v.band_um)]
-    if not bands:
-        raise DatasetError(
-            "The annotated DEJ touches the edge of the image in every column; draw it inside the image."
-        )
-    return float(np.median(bands))
+    return measure
 
 
 def make_card(
     options: FitOptions,
     config: TrainConfig,
-    pixel_um: float,
-    band_um: float,
+    material: TrainingSet,
     recipe: dict[str, Any],
     data: dict[str, Any],
     standing: Standing,
@@ -256,8 +203,8 @@ def make_card(
         architecture=Architecture(config=config.network.model_dump(mode="json")),
         intensity=config.intensity.model_dump(mode="json"),
         decode=decode,
-        pixel_size_um=pixel_um,
-        band_thickness_um=band_um,
+        pixel_size_um=material.pixel_um,
+        band_thickness_um=material.band_um,
         class_weights=config.loss.class_weights,
         recipe={**recipe, "trained": trained},
         data=data,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from skinoct.errors import OptionError
 from skinoct_training.commands.options import add_label_options, label_options
-from skinoct_training.loop import Duration
 
 DEFAULT_EPOCHS = 40
 
@@ -46,33 +45,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pixel-size", type=float, metavar="UM", help="train at this pixel size (default: the data's)"
     )
     parser.add_argument("--description", default="", help="one sentence for the checkpoint's card")
+    parser.add_argument(
+        "--split",
+        choices=("by-tomogram", "by-slice"),
+        default="by-tomogram",
+        help="by-slice holds out every eighth slice instead of tomograms; it exists only to show the leak",
+    )
     add_label_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, then say where the checkpoint is and how good it was on held-out tomograms."""
+    from skinoct_training.evaluate import LEAK
     from skinoct_training.fit import FitOptions, fit
+    from skinoct_training.loop import Duration
+    from skinoct_training.preparation import DataOptions
 
     if args.threads is not None and args.threads < 1:
         raise OptionError(f"--threads {args.threads} is not possible; give 1 or more.")
     epochs = args.epochs if args.epochs or args.minutes else DEFAULT_EPOCHS
-    checkpoint, standing = fit(
-        FitOptions(
-            data=args.data,
-            out=args.out,
-            duration=Duration(epochs=epochs, minutes=args.minutes),
-            run=args.run or Path("runs") / args.out.name,
-            held_out=args.val,
-            resume=args.resume,
-            threads=args.threads,
-            labels=label_options(args),
-            start=args.start,
-            pixel_um=args.pixel_size,
-            description=args.description,
-            command="skinoct-train " + " ".join(sys.argv[1:]),
-        ),
-        settings(args),
+    data = DataOptions(
+        folder=args.data,
+        labels=label_options(args),
+        held_out=args.val,
+        by_slice=args.split == "by-slice",
+        pixel_um=args.pixel_size,
     )
+    if data.by_slice:
+        print(LEAK, file=sys.stderr)
+    options = FitOptions(
+        data=data,
+        out=args.out,
+        run=args.run or Path("runs") / args.out.name,
+        duration=Duration(epochs=epochs, minutes=args.minutes),
+        resume=args.resume,
+        threads=args.threads,
+        start=args.start,
+        description=args.description,
+        command="skinoct-train " + " ".join(sys.argv[1:]),
+    )
+    checkpoint, standing = fit(options, settings(args))
     if checkpoint is None:
         raise OptionError("Stopped before the first epoch was over; nothing was saved.")
     error = (
