@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,7 @@ class Session:
         assert "error" not in answer, answer.get("error")
         return answer["value"]
 
-    def until(self, source: str, seconds: float = 30.0) -> Any:
+    def until(self, source: str, seconds: float = 12.0) -> Any:
         """Evaluate until the value is true."""
         end = time.monotonic() + seconds
         while not (value := self(source)):
@@ -116,19 +117,45 @@ class Session:
 
     def choose(self, *path: str) -> None:
         """Click through a menu, as ``choose("Plugins", "Skin", "Segment skin")``."""
-        for depth in range(len(path)):
-            x, y = self(f"menu_point{(*path[: depth + 1],)!r}")
-            self.click(x, y)
-            time.sleep(0.4)
+        at = self(f"menu_point({path[0]!r})")
+        for depth in range(1, len(path)):
+            at = self._open(at, path[: depth + 1])
+        self.click(*at)
+
+    def _open(self, at: tuple[int, int], below: tuple[str, ...]) -> tuple[int, int]:
+        """Click until the menu that holds ``below`` is open; return where ``below`` is."""
+        for attempt in range(30):
+            if attempt % 10 == 0:
+                self.click(*at)
+            if found := self(f"menu_point{below!r}"):
+                return found[0], found[1]
+            time.sleep(0.1)
+        raise AssertionError(f"the menu with {below} did not open")
+
+    def corner(self, title: str) -> tuple[int, int]:
+        """Return where a window is; without a window manager Java itself may be wrong about that."""
+        found = self.xdotool("search", "--onlyvisible", "--name", f"^{re.escape(title)}").split()[-1]
+        place = dict(
+            line.split("=") for line in self.xdotool("getwindowgeometry", "--shell", found).splitlines()
+        )
+        return int(place["X"]), int(place["Y"])
 
     def press(self, title: str, label: str) -> None:
         """Click a button or a field in a window, by its text, once it has come to rest."""
         self.until(f"window({title!r}) is not None")
-        where, before = self(f"point({title!r}, {label!r})"), None
+        where, before = (0, 0), (1, 1)
         while where != before:
+            before = where
             time.sleep(0.3)
-            before, where = where, self(f"point({title!r}, {label!r})")
+            (left, top), (x, y) = self.corner(title), self(f"point({title!r}, {label!r})")
+            where = (left + x, top + y)
         self.click(*where)
+
+    def focus(self, title: str) -> None:
+        """Click on an image, as a person does before pressing a key."""
+        (left, top), (x, y) = self.corner(title), self("inside(img.getCanvas())")
+        self.click(left + x, top + y)
+        time.sleep(0.2)
 
     def ok(self, title: str) -> None:
         """Press OK until the dialog is gone: a busy machine may miss the first click."""
@@ -139,7 +166,7 @@ class Session:
                 self.press(title, "OK")
                 self.until(f"window({title!r}) is None", 4)
 
-    def message(self, title: str = "Segment skin") -> str:
+    def message(self, title: str = "skinoct") -> str:
         """Wait for a dialog of one sentence, press OK, return the sentence."""
         self.until(f"window({title!r}) is not None")
         time.sleep(0.3)
@@ -211,6 +238,9 @@ def quiet(imagej: Session, fake: FakeServer) -> Iterator[Session]:
 
 
 def close_all(session: Session) -> None:
+    session("ij.IJ.setKeyDown(27)")
+    session("import threading")
+    session.until("not [t for t in threading.enumerate() if t.name.startswith('skinoct ')]")
     session("""for _w in JClass('java.awt.Window').getWindows():
     if isinstance(_w, JClass('java.awt.Dialog')): _w.dispose()""")
     session("""for _i in list(ij.WindowManager.getIDList() or ()):
@@ -234,7 +264,7 @@ class FakeServer:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def reset(self) -> None:
-        fresh = FakeServer(self.url)
+        fresh = FakeServer(self.url, jobs=self.jobs)
         self.__dict__.update(fresh.__dict__)
 
     def shape(self, job: str) -> tuple[int, ...]:

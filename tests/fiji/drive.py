@@ -52,7 +52,7 @@ def call(target: Any, name: str, *arguments: Any) -> Any:
     raise AttributeError(name)
 
 
-def menu_point(*path: str) -> tuple[int, int]:
+def menu_point(*path: str) -> tuple[int, int] | None:
     """Return where on the screen a menu item such as ``("Plugins", "Skin")`` was drawn."""
     from jpype import JClass
 
@@ -63,6 +63,8 @@ def menu_point(*path: str) -> tuple[int, int]:
         items = [item.getItem(i) for i in range(item.getItemCount())] if hasattr(item, "getItemCount") else []
     peer = JClass("sun.awt.AWTAccessor").getMenuComponentAccessor().getPeer(item)
     box, window = call(peer, "getBounds"), call(peer, "getContainer")
+    if box is None or not call(window, "isShowing"):
+        return None
     corner = call(window, "toGlobal", JClass("java.awt.Point")(int(box.x), int(box.y)))
     return int(corner.x + box.width // 2), int(corner.y + box.height // 2)
 
@@ -86,7 +88,7 @@ def window(title: str) -> Any:
 
 
 def point(title: str, label: str) -> tuple[int, int]:
-    """Return the middle of a button, checkbox or text field, by its text, on the screen."""
+    """Return the middle of a button, checkbox or text field, found by its text, inside its window."""
     for item in components(window(title)):
         text = [
             str(getattr(item, get)())
@@ -94,9 +96,17 @@ def point(title: str, label: str) -> tuple[int, int]:
             if hasattr(item, get)
         ]
         if any(label in t for t in text) and item.isShowing():
-            at = item.getLocationOnScreen()
-            return int(at.x + item.getWidth() // 2), int(at.y + item.getHeight() // 2)
+            return inside(item)
     raise LookupError(f"{label} in {title}")
+
+
+def inside(item: Any) -> tuple[int, int]:
+    """Return the middle of a component inside its window; where that is, only the screen itself knows."""
+    x, y = int(item.getWidth()) // 2, int(item.getHeight()) // 2
+    while not hasattr(item, "getOwnedWindows"):
+        x, y = x + int(item.getX()), y + int(item.getY())
+        item = item.getParent()
+    return x, y
 
 
 def texts(title: str) -> list[str]:
@@ -128,7 +138,14 @@ def main() -> None:
     ij = open_imagej(find_installation(Path(sys.argv[1])), server=sys.argv[2])
     import jpype
 
-    helpers = {"menu_point": menu_point, "point": point, "texts": texts, "window": window, "status": status}
+    helpers = {
+        "menu_point": menu_point,
+        "point": point,
+        "inside": inside,
+        "texts": texts,
+        "window": window,
+        "status": status,
+    }
     serve({"ij": ij, "JClass": jpype.JClass, "Path": Path, **helpers})
     os._exit(0)
 

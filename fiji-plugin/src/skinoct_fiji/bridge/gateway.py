@@ -89,7 +89,7 @@ class Gateway:
     def fail(self, call: Call, sentence: str) -> None:
         """Say why ``call`` failed: a dialog after a click; in a macro an error that ends it, to be caught."""
         if not call.macro:
-            self.say("Segment skin", sentence)
+            self.say("skinoct", sentence)
             return
         interpreter = self.Interpreter.getInstance()
         if interpreter is not None:

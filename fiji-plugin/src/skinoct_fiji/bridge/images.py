@@ -57,12 +57,11 @@ class Stack:
                 f"'{self.title}' is a color image. Turn it into a gray one with Image > Type > 8-bit, "
                 f"then try again."
             )
-        depth, frames = int(image.getNSlices()), int(image.getNFrames())
-        self._along_time = depth == 1 and frames > 1
-        self.count = frames if self._along_time else depth
+        lengths = (int(image.getNChannels()), int(image.getNSlices()), int(image.getNFrames()))
+        self._along = _slice_axis(lengths)
+        self.count = lengths[self._along]
         self.hyperstack = bool(image.isHyperStack())
-        self._channel, self._frame = int(image.getC()), int(image.getT())
-        self._slice = int(image.getZ())
+        self._shown = (int(image.getC()), int(image.getZ()), int(image.getT()))
         self.width, self.height = int(image.getWidth()), int(image.getHeight())
         self._id = int(image.getID())
         self._listed = self._in_list()
@@ -88,9 +87,9 @@ class Stack:
 
     def position(self, index: int) -> tuple[int, int, int]:
         """Return channel, slice and frame (1-based) of slice ``index`` (0-based) of the tomogram."""
-        if self._along_time:
-            return self._channel, self._slice, index + 1
-        return self._channel, index + 1, self._frame
+        place = list(self._shown)
+        place[self._along] = index + 1
+        return place[0], place[1], place[2]
 
     def stack_index(self, index: int) -> int:
         """Return ImageJ's stack index (1-based) of slice ``index`` (0-based)."""
@@ -98,8 +97,7 @@ class Stack:
 
     def index_of(self, stack_index: int) -> int:
         """Return the slice (0-based) of the tomogram that lies at ImageJ's stack index (1-based)."""
-        _, depth, frame = (int(n) for n in self.image.convertIndexToPosition(stack_index))
-        return (frame if self._along_time else depth) - 1
+        return int(self.image.convertIndexToPosition(stack_index)[self._along]) - 1
 
     def shown_index(self) -> int:
         """Return the slice (0-based) in view."""
@@ -132,6 +130,16 @@ class Stack:
     def closed(self) -> bool:
         """Whether the user closed the image since this was made; an image that never had a window is not."""
         return self._listed and not self._in_list()
+
+
+def _slice_axis(lengths: tuple[int, int, int]) -> int:
+    """Return which of channels, slices and frames holds the B-scans: a plain stack may be opened as any."""
+    channels, depth, frames = lengths
+    if depth > 1:
+        return 1
+    if frames > 1:
+        return 2
+    return 0 if channels > 1 else 1
 
 
 class RegionVoxels:
