@@ -1,0 +1,194 @@
+"""A checkpoint is complete or absent, and never gives a wrong answer that looks right."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from skinoct import checkpoint as cp
+from skinoct.checkpoint import Architecture, Card, load_checkpoint, save_checkpoint
+from skinoct.engines.torch_engine import build_network
+from skinoct.errors import CheckpointError, OptionError, UnknownModelError
+from skinoct.unet import UNet, UNetConfig
+
+CONFIG = UNetConfig(in_slices=3, stem=(2, 2), widths=(4, 6))
+
+
+def make_card(name: str = "tiny") -> Card:
+    return Card(
+        name=name,
+        created="2026-01-01T00:00:00+00:00",
+        architecture=Architecture(config=CONFIG.model_dump()),
+        pixel_size_um=0.9,
+        band_thickness_um=5.0,
+        metrics={"dej": {"mae_um": 1.25}},
+    )
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "tiny", make_card(), UNet(CONFIG).state_dict())
+    return tmp_path / "tiny"
+
+
+def test_what_is_saved_is_loaded(saved: Path) -> None:
+    torch.manual_seed(0)
+    weights = UNet(CONFIG).state_dict()
+    loaded = load_checkpoint(saved)
+    assert loaded.card.model_copy(update={"weights_sha256": ""}) == Card.model_validate_json(
+        make_card().model_dump_json()
+    )
+    assert loaded.weights.keys() == weights.keys()
+    assert all(torch.equal(loaded.weights[k], weights[k]) for k in weights)
+    assert loaded.identity.sha256 == loaded.card.weights_sha256
+    build_network(loaded)
+
+
+def test_the_same_checkpoint_has_the_same_bytes(saved: Path, tmp_path: Path) -> None:
+    again = save_checkpoint(tmp_path / "again", make_card(), load_checkpoint(saved).weights)
+    assert (saved / cp.WEIGHTS_FILE).read_bytes() == (tmp_path / "again" / cp.WEIGHTS_FILE).read_bytes()
+    assert again.card.weights_sha256 == load_checkpoint(saved).card.weights_sha256
+
+
+def test_it_holds_no_pickle(saved: Path) -> None:
+    assert sorted(p.name for p in saved.iterdir()) == [cp.README_FILE, cp.CARD_FILE, cp.WEIGHTS_FILE]
+    header = (saved / cp.WEIGHTS_FILE).read_bytes()
+    length = int.from_bytes(header[:8], "little")
+    json.loads(header[8 : 8 + length])
+
+
+def test_the_page_for_people_carries_the_figures(saved: Path) -> None:
+    page = (saved / cp.README_FILE).read_text()
+    assert "1.25" in page
+    assert "Not for clinical use" in page
+
+
+@pytest.mark.parametrize("name", [cp.WEIGHTS_FILE, cp.CARD_FILE])
+def test_a_missing_file_is_named(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        load_checkpoint(saved)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere does not exist"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def test_one_changed_byte_is_noticed(saved: Path) -> None:
+    path = saved / cp.WEIGHTS_FILE
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format_version": 2}, "format version 2"),
+        ({"classes": ["skin", "rest"]}, "predicts skin, rest"),
+        ({"surprise": 1}, "surprise"),
+        ({"pixel_size_um": -1}, "pixel_size_um"),
+    ],
+)
+def test_a_card_that_means_something_else_is_refused(
+    saved: Path, change: dict[str, object], words: str
+) -> None:
+    content = json.loads((saved / cp.CARD_FILE).read_text())
+    (saved / cp.CARD_FILE).write_text(json.dumps({**content, **change}))
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "{}", "not json"])
+def test_a_damaged_card_is_refused(saved: Path, text: str) -> None:
+    (saved / cp.CARD_FILE).write_text(text)
+    with pytest.raises(CheckpointError, match=r"card\.json"):
+        load_checkpoint(saved)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    other = UNet(UNetConfig(in_slices=3, stem=(2, 2), widths=(8, 6))).state_dict()
+    saved = save_checkpoint(tmp_path / "odd", make_card(), other)
+    with pytest.raises(CheckpointError, match="do not fit"):
+        build_network(saved)
+
+
+def test_an_unknown_kind_of_network_is_refused(tmp_path: Path) -> None:
+    card = make_card().model_copy(update={"architecture": Architecture(kind="transformer", config={})})
+    saved = save_checkpoint(tmp_path / "odd", card, {"w": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match="transformer"):
+        build_network(saved)
+
+
+def test_nothing_is_overwritten_unless_asked(saved: Path) -> None:
+    before = (saved / cp.CARD_FILE).read_bytes()
+    with pytest.raises(OptionError, match="never overwritten"):
+        save_checkpoint(saved, make_card("other"), {"w": torch.zeros(1)})
+    assert (saved / cp.CARD_FILE).read_bytes() == before
+    save_checkpoint(saved, make_card("other"), {"w": torch.zeros(1)}, overwrite=True)
+    assert load_checkpoint(saved).card.name == "other"
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_folder_that_is_no_checkpoint_is_never_replaced(tmp_path: Path) -> None:
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter1.txt").write_text("x")
+    with pytest.raises(OptionError, match="never overwritten"):
+        save_checkpoint(precious, make_card(), {"w": torch.zeros(1)}, overwrite=True)
+    assert (precious / "chapter1.txt").read_text() == "x"
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = load_checkpoint(saved).card
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        save_checkpoint(saved, make_card("other"), {"w": torch.zeros(1)}, overwrite=True)
+    assert load_checkpoint(saved).card == before
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]
+
+
+class TestChoosing:
+    def make(self, folder: Path, *names: str) -> None:
+        for name in names:
+            save_checkpoint(folder / name, make_card(name), {"w": torch.zeros(1)})
+
+    def test_the_newest_phantom_is_the_default(self, tmp_path: Path) -> None:
+        self.make(tmp_path, "phantom-v2", "phantom-v10", "clinic")
+        assert cp.list_checkpoints(tmp_path) == ["clinic", "phantom-v10", "phantom-v2"]
+        assert cp.default_checkpoint(tmp_path) == "phantom-v10"
+        assert cp.find_checkpoint("clinic", tmp_path) == tmp_path / "clinic"
+
+    def test_a_single_checkpoint_is_the_default(self, tmp_path: Path) -> None:
+        self.make(tmp_path, "clinic")
+        assert cp.find_checkpoint(None, tmp_path).name == "clinic"
+
+    def test_no_rule_no_guess(self, tmp_path: Path) -> None:
+        self.make(tmp_path, "a", "b")
+        with pytest.raises(UnknownModelError, match="a, b"):
+            cp.default_checkpoint(tmp_path)
+        with pytest.raises(UnknownModelError, match="there are: a, b"):
+            cp.find_checkpoint("c", tmp_path)
+        with pytest.raises(UnknownModelError, match="holds no checkpoint"):
+            cp.default_checkpoint(tmp_path / "empty")
+
+    def test_the_folder_comes_from_the_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.make(tmp_path, "clinic")
+        monkeypatch.setenv("SKINOCT_MODELS", str(tmp_path))
+        assert cp.open_checkpoint("clinic").card.name == "clinic"
+        assert cp.open_checkpoint(tmp_path / "clinic").card.name == "clinic"

@@ -1,0 +1,226 @@
+"""The predictor's answer depends on tomogram and checkpoint, not on how it is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from skinoct.checkpoint import Architecture, Card, Checkpoint
+from skinoct.engines import FloatArray, make_engine
+from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
+from skinoct.predictor import Predictor, plan_grid, stack_neighbors, stretch_columns
+from skinoct.tomogram import PixelSize, Tomogram
+from skinoct.unet import UNet, UNetConfig
+
+CONFIG = UNetConfig(in_slices=3, stem=(2, 2), widths=(4, 6))
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    torch.manual_seed(1)
+    card = Card(
+        name="tiny",
+        created="2026-01-01T00:00:00+00:00",
+        architecture=Architecture(config=CONFIG.model_dump()),
+        pixel_size_um=0.9,
+        band_thickness_um=5.0,
+        weights_sha256="0" * 64,
+    )
+    return Checkpoint(card, UNet(CONFIG).state_dict())
+
+
+def tomogram(shape: tuple[int, int, int] = (5, 40, 50), dtype: type = np.uint8, **kwargs: Any) -> Tomogram:
+    voxels = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
+    return Tomogram(voxels, "test", **kwargs)
+
+
+class BrightnessEngine:
+    """Knows the truth: dark is glycerol, bright is epidermis, middle is dermis; probabilities follow."""
+
+    name = "brightness"
+    preferred_batch = 4
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self.limit = limit
+        self.batches: list[int] = []
+
+    def probabilities(self, images: FloatArray) -> FloatArray:
+        self.batches.append(len(images))
+        if len(images) > self.limit:
+            raise OutOfMemoryError("too many")
+        middle = images[:, images.shape[1] // 2]
+        targets = np.array([2.0, 0.0, 1.0, 0.75, 0.5], np.float32)
+        scores = np.exp(-((middle[:, None] - targets[None, :, None, None]) ** 2) * 60)
+        return np.asarray(scores / scores.sum(axis=1, keepdims=True), np.float32)
+
+
+def layered(shape: tuple[int, int, int], surface: float, dej: float, band: float) -> npt.NDArray[np.float32]:
+    rows = (np.arange(shape[1]) + 0.5)[None, :, None]
+    values = np.where(
+        rows < surface,
+        0.0,
+        np.where(rows < dej - band / 2, 1.0, np.where(rows < dej + band / 2, 0.5625, 0.25)),
+    )
+    return np.broadcast_to(values, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("decode", ["ordered", "pixel"])
+@pytest.mark.parametrize("um", [None, 0.9, 1.8, PixelSize(0.6, 0.45)])
+def test_the_answer_does_not_depend_on_the_batch(checkpoint: Checkpoint, decode: Any, um: Any) -> None:
+    answers = [
+        Predictor(checkpoint, batch=batch, threads=1).segment(tomogram(), decode=decode, pixel_size_um=um)
+        for batch in (1, 2, 5)
+    ]
+    for answer in answers:
+        assert answer.shape == (5, 40, 50)
+        assert answer.labels().shape == answer.shape
+        assert answer.confidence.shape == answer.overhang.shape == (5, 50)
+        np.testing.assert_array_equal(answer.labels(), answers[0].labels())
+        np.testing.assert_allclose(answer.confidence, answers[0].confidence, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 10, 10), (2, 7, 90), (3, 65, 3)])
+def test_any_size_works(checkpoint: Checkpoint, shape: tuple[int, int, int]) -> None:
+    for decode in ("ordered", "pixel"):
+        labels = Predictor(checkpoint).segment(tomogram(shape), decode=decode).labels()
+        assert labels.shape == shape
+        assert labels.min() >= 1
+        assert labels.max() <= 5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_gain_and_offset_do_not_matter(checkpoint: Checkpoint, dtype: type) -> None:
+    base = tomogram((2, 32, 32)).voxels[0:2].astype(np.float32)
+    scaled = Tomogram((base * 100 + 500).astype(dtype) if dtype != np.uint8 else base.astype(dtype), "t")
+    one = Predictor(checkpoint).segment(Tomogram(base, "t")).labels()
+    np.testing.assert_array_equal(one, Predictor(checkpoint).segment(scaled).labels())
+
+
+@pytest.mark.parametrize("um", [0.45, 0.9, 1.8])
+def test_lines_come_back_in_the_pixels_of_the_image(checkpoint: Checkpoint, um: float) -> None:
+    """The same skin at any pixel size gives the same depths in micrometers."""
+    rows = round(90 / um)
+    shape = (3, rows, 40)
+    voxels = layered(shape, surface=20 / um, dej=60 / um, band=5 / um)
+    answer = Predictor(checkpoint, engine=BrightnessEngine()).segment(Tomogram(voxels, "t"), pixel_size_um=um)
+    assert answer.boundaries is not None
+    depths = answer.boundaries.mean(axis=(1, 2)) * um
+    np.testing.assert_allclose(depths, [0, 20, 57.5, 62.5], atol=max(0.9, um))
+    np.testing.assert_allclose((depths[3] - depths[2]), 5.0, atol=0.1)
+
+
+def test_progress_counts_slices_and_ends_at_the_last(checkpoint: Checkpoint) -> None:
+    seen: list[tuple[int, int]] = []
+    Predictor(checkpoint, batch=2).segment(
+        tomogram(), progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_it_stops_between_batches_when_asked(checkpoint: Checkpoint) -> None:
+    engine = BrightnessEngine()
+    with pytest.raises(Cancelled, match="after 2 of 5 slices"):
+        Predictor(checkpoint, engine=engine, batch=1).segment(
+            tomogram(), cancelled=lambda: len(engine.batches) == 2
+        )
+    assert len(engine.batches) == 2
+
+
+def test_memory_shortage_halves_the_batch(checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture) -> None:
+    tight, wide = BrightnessEngine(limit=2), BrightnessEngine()
+    one = Predictor(checkpoint, engine=tight, batch=5).segment(tomogram())
+    other = Predictor(checkpoint, engine=wide, batch=5).segment(tomogram())
+    np.testing.assert_array_equal(one.labels(), other.labels())
+    assert tight.batches == [5, 2, 2, 1]
+    assert "batches of 2" in caplog.text
+
+
+def test_memory_shortage_at_one_slice_is_said(checkpoint: Checkpoint) -> None:
+    with pytest.raises(OutOfMemoryError):
+        Predictor(checkpoint, engine=BrightnessEngine(limit=0)).segment(tomogram())
+
+
+class CountingVoxels:
+    """Notes how many slices are asked for at once."""
+
+    shape = (200, 16, 16)
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self) -> None:
+        self.largest = 0
+
+    def __getitem__(self, slices: slice) -> npt.NDArray[Any]:
+        start, stop, _ = slices.indices(self.shape[0])
+        self.largest = max(self.largest, stop - start)
+        return np.random.default_rng(start).integers(0, 255, (stop - start, 16, 16)).astype(np.uint8)
+
+
+def test_slices_are_never_read_all_at_once(checkpoint: Checkpoint) -> None:
+    voxels = CountingVoxels()
+    Predictor(checkpoint, batch=4).segment(Tomogram(voxels, "t"))
+    assert voxels.largest <= 4 + 2
+
+
+def test_large_pixel_labels_live_in_a_temporary_file(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skinoct.predictor.LABELS_IN_MEMORY", 100)
+    answer = Predictor(checkpoint).segment(tomogram(), decode="pixel")
+    assert isinstance(answer.pixel_labels, np.memmap)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(
+        answer.labels(), Predictor(checkpoint).segment(tomogram(), decode="pixel").labels()
+    )
+
+
+@pytest.mark.parametrize("um", [0.01, 352.8, float("nan")])
+def test_a_pixel_size_of_another_instrument_is_refused(checkpoint: Checkpoint, um: float) -> None:
+    with pytest.raises(TomogramError, match="test says that a pixel is") as error:
+        Predictor(checkpoint).segment(tomogram(pixel_size_um=PixelSize(um, um)))
+    assert "pixel_size_um" in str(error.value)
+
+
+def test_the_callers_pixel_size_wins(checkpoint: Checkpoint) -> None:
+    calibrated = tomogram(pixel_size_um=PixelSize(0.9, 0.9, 2.0))
+    predictor = Predictor(checkpoint)
+    assert predictor.segment(calibrated).pixel_size_um == PixelSize(0.9, 0.9, 2.0)
+    assert predictor.segment(calibrated, pixel_size_um=1.0).pixel_size_um == PixelSize(1.0, 1.0, 2.0)
+    assert predictor.segment(tomogram()).pixel_size_um is None
+
+
+def test_small_differences_of_pixel_size_are_not_resampled() -> None:
+    assert plan_grid((224, 512), PixelSize(0.89, 0.91), 0.9, "t").same
+    assert plan_grid((224, 512), PixelSize(0.45, 1.8), 0.9, "t").network == (112, 1024)
+
+
+def test_impossible_options_are_refused(checkpoint: Checkpoint) -> None:
+    with pytest.raises(OptionError, match="batch"):
+        Predictor(checkpoint, batch=0)
+    with pytest.raises(OptionError, match="choose ordered or pixel"):
+        Predictor(checkpoint).segment(tomogram(), decode="magic")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="engine"):
+        make_engine(checkpoint, "abacus")
+
+
+def test_neighbors_are_repeated_at_the_ends() -> None:
+    slices = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
+    stacked = stack_neighbors(slices, 0, 4, 1)
+    assert stacked[:, :, 0, 0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
+
+
+def test_stretching_columns_keeps_order_and_constants() -> None:
+    rng = np.random.default_rng(0)
+    lines = np.sort(rng.random((4, 2, 9)).astype(np.float32), axis=0)
+    wide = stretch_columns(lines, 23)
+    assert wide.shape == (4, 2, 23)
+    assert (np.diff(wide, axis=0) >= 0).all()
+    np.testing.assert_allclose(stretch_columns(np.full((1, 5), 3, np.float32), 11), 3)
+
+
+def test_engines_are_named(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    assert make_engine(checkpoint, "torch").name in ("torch-cpu", "torch-cuda")
