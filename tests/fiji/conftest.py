@@ -237,6 +237,25 @@ def quiet(imagej: Session, fake: FakeServer) -> Iterator[Session]:
     close_all(imagej)
 
 
+@pytest.fixture(scope="session")
+def full_fiji(launch: Callable[..., Session], fake: FakeServer) -> Session:
+    """Open a full Fiji, where one is given."""
+    folder = os.environ.get("FIJI_DIR")
+    if not folder:
+        pytest.skip("needs a full Fiji, given by FIJI_DIR")
+    return launch(Path(folder), fake.url)
+
+
+@pytest.fixture
+def fiji(full_fiji: Session, fake: FakeServer) -> Iterator[Session]:
+    """Run each test on a Fiji without images or dialogs."""
+    fake.reset()
+    close_all(full_fiji)
+    yield full_fiji
+    fake.reset()
+    close_all(full_fiji)
+
+
 def close_all(session: Session) -> None:
     session("ij.IJ.setKeyDown(27)")
     session("import threading")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from skinoct.errors import OptionError, SkinoctError
 from skinoct_fiji.bridge.gateway import Gateway
@@ -14,7 +15,7 @@ def remembered(ij: Gateway) -> SegmentOptions:
     """Return the options of the last dialog; factory settings when they cannot be read."""
     server = ij.remembered("server", DEFAULT_SERVER)
     try:
-        return SegmentOptions.from_macro(ij.remembered("options", ""), SegmentOptions(server=server))
+        return replace(SegmentOptions.from_macro(ij.remembered("options", "")), server=server)
     except OptionError:
         return SegmentOptions(server=server)
 
