@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from skinoct.checkpoint import Architecture, Card, Checkpoint
-from skinoct.engines import FloatArray, make_engine
+from skinoct.engines import Engine, FloatArray, make_engine
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
 from skinoct.predictor import Predictor, plan_grid, stack_neighbors, stretch_columns
 from skinoct.tomogram import PixelSize, Tomogram
@@ -32,6 +32,11 @@ def checkpoint() -> Checkpoint:
         weights_sha256="0" * 64,
     )
     return Checkpoint(card, UNet(CONFIG).state_dict())
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Checkpoint) -> Engine:
+    return make_engine(checkpoint, "torch", threads=1)
 
 
 def tomogram(shape: tuple[int, int, int] = (5, 40, 50), dtype: type = np.uint8, **kwargs: Any) -> Tomogram:
@@ -71,9 +76,11 @@ def layered(shape: tuple[int, int, int], surface: float, dej: float, band: float
 
 @pytest.mark.parametrize("decode", ["ordered", "pixel"])
 @pytest.mark.parametrize("um", [None, 0.9, 1.8, PixelSize(0.6, 0.45)])
-def test_the_answer_does_not_depend_on_the_batch(checkpoint: Checkpoint, decode: Any, um: Any) -> None:
+def test_the_answer_does_not_depend_on_the_batch(
+    checkpoint: Checkpoint, decode: Any, um: Any, engine: Engine
+) -> None:
     answers = [
-        Predictor(checkpoint, batch=batch, threads=1).segment(tomogram(), decode=decode, pixel_size_um=um)
+        Predictor(checkpoint, engine=engine, batch=batch).segment(tomogram(), decode=decode, pixel_size_um=um)
         for batch in (1, 2, 5)
     ]
     for answer in answers:
@@ -85,20 +92,20 @@ def test_the_answer_does_not_depend_on_the_batch(checkpoint: Checkpoint, decode:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 10, 10), (2, 7, 90), (3, 65, 3)])
-def test_any_size_works(checkpoint: Checkpoint, shape: tuple[int, int, int]) -> None:
+def test_any_size_works(checkpoint: Checkpoint, shape: tuple[int, int, int], engine: Engine) -> None:
     for decode in ("ordered", "pixel"):
-        labels = Predictor(checkpoint).segment(tomogram(shape), decode=decode).labels()
+        labels = Predictor(checkpoint, engine=engine).segment(tomogram(shape), decode=decode).labels()
         assert labels.shape == shape
         assert labels.min() >= 1
         assert labels.max() <= 5
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_gain_and_offset_do_not_matter(checkpoint: Checkpoint, dtype: type) -> None:
+def test_gain_and_offset_do_not_matter(checkpoint: Checkpoint, dtype: type, engine: Engine) -> None:
     base = tomogram((2, 32, 32)).voxels[0:2].astype(np.float32)
     scaled = Tomogram((base * 100 + 500).astype(dtype) if dtype != np.uint8 else base.astype(dtype), "t")
-    one = Predictor(checkpoint).segment(Tomogram(base, "t")).labels()
-    np.testing.assert_array_equal(one, Predictor(checkpoint).segment(scaled).labels())
+    one = Predictor(checkpoint, engine=engine).segment(Tomogram(base, "t")).labels()
+    np.testing.assert_array_equal(one, Predictor(checkpoint, engine=engine).segment(scaled).labels())
 
 
 @pytest.mark.parametrize("um", [0.45, 0.9, 1.8])
@@ -114,9 +121,9 @@ def test_lines_come_back_in_the_pixels_of_the_image(checkpoint: Checkpoint, um: 
     np.testing.assert_allclose((depths[3] - depths[2]), 5.0, atol=0.1)
 
 
-def test_progress_counts_slices_and_ends_at_the_last(checkpoint: Checkpoint) -> None:
+def test_progress_counts_slices_and_ends_at_the_last(checkpoint: Checkpoint, engine: Engine) -> None:
     seen: list[tuple[int, int]] = []
-    Predictor(checkpoint, batch=2).segment(
+    Predictor(checkpoint, engine=engine, batch=2).segment(
         tomogram(), progress=lambda done, total: seen.append((done, total))
     )
     assert seen == [(2, 5), (4, 5), (5, 5)]
@@ -160,34 +167,36 @@ class CountingVoxels:
         return np.random.default_rng(start).integers(0, 255, (stop - start, 16, 16)).astype(np.uint8)
 
 
-def test_slices_are_never_read_all_at_once(checkpoint: Checkpoint) -> None:
+def test_slices_are_never_read_all_at_once(checkpoint: Checkpoint, engine: Engine) -> None:
     voxels = CountingVoxels()
-    Predictor(checkpoint, batch=4).segment(Tomogram(voxels, "t"))
+    Predictor(checkpoint, engine=engine, batch=4).segment(Tomogram(voxels, "t"))
     assert voxels.largest <= 4 + 2
 
 
 def test_large_pixel_labels_live_in_a_temporary_file(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, engine: Engine
 ) -> None:
     monkeypatch.setattr("skinoct.predictor.LABELS_IN_MEMORY", 100)
-    answer = Predictor(checkpoint).segment(tomogram(), decode="pixel")
+    answer = Predictor(checkpoint, engine=engine).segment(tomogram(), decode="pixel")
     assert isinstance(answer.pixel_labels, np.memmap)
     monkeypatch.undo()
     np.testing.assert_array_equal(
-        answer.labels(), Predictor(checkpoint).segment(tomogram(), decode="pixel").labels()
+        answer.labels(), Predictor(checkpoint, engine=engine).segment(tomogram(), decode="pixel").labels()
     )
 
 
 @pytest.mark.parametrize("um", [0.01, 352.8, float("nan")])
-def test_a_pixel_size_of_another_instrument_is_refused(checkpoint: Checkpoint, um: float) -> None:
+def test_a_pixel_size_of_another_instrument_is_refused(
+    checkpoint: Checkpoint, um: float, engine: Engine
+) -> None:
     with pytest.raises(TomogramError, match="test says that a pixel is") as error:
-        Predictor(checkpoint).segment(tomogram(pixel_size_um=PixelSize(um, um)))
+        Predictor(checkpoint, engine=engine).segment(tomogram(pixel_size_um=PixelSize(um, um)))
     assert "pixel_size_um" in str(error.value)
 
 
-def test_the_callers_pixel_size_wins(checkpoint: Checkpoint) -> None:
+def test_the_callers_pixel_size_wins(checkpoint: Checkpoint, engine: Engine) -> None:
     calibrated = tomogram(pixel_size_um=PixelSize(0.9, 0.9, 2.0))
-    predictor = Predictor(checkpoint)
+    predictor = Predictor(checkpoint, engine=engine)
     assert predictor.segment(calibrated).pixel_size_um == PixelSize(0.9, 0.9, 2.0)
     assert predictor.segment(calibrated, pixel_size_um=1.0).pixel_size_um == PixelSize(1.0, 1.0, 2.0)
     assert predictor.segment(tomogram()).pixel_size_um is None
@@ -198,11 +207,11 @@ def test_small_differences_of_pixel_size_are_not_resampled() -> None:
     assert plan_grid((224, 512), PixelSize(0.45, 1.8), 0.9, "t").network == (112, 1024)
 
 
-def test_impossible_options_are_refused(checkpoint: Checkpoint) -> None:
+def test_impossible_options_are_refused(checkpoint: Checkpoint, engine: Engine) -> None:
     with pytest.raises(OptionError, match="batch"):
-        Predictor(checkpoint, batch=0)
+        Predictor(checkpoint, engine=engine, batch=0)
     with pytest.raises(OptionError, match="choose ordered or pixel"):
-        Predictor(checkpoint).segment(tomogram(), decode="magic")  # type: ignore[arg-type]
+        Predictor(checkpoint, engine=engine).segment(tomogram(), decode="magic")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="engine"):
         make_engine(checkpoint, "abacus")
 

@@ -5,6 +5,7 @@ An engine is any object with the members of ``Engine``. ``make_engine`` picks on
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Literal, Protocol
 
 import numpy as np
@@ -59,7 +60,7 @@ def make_engine(checkpoint: Checkpoint, name: str = "auto", *, threads: int | No
     checkpoint : Checkpoint
         Loaded weights.
     name : {"auto", "torch", "openvino"}
-        ``auto`` is torch on a GPU where there is one, else on the CPU.
+        ``auto`` is torch on a GPU; on a CPU OpenVINO where it is installed, else torch.
     threads : int, optional
         CPU threads to use; the library's own choice when None.
 
@@ -70,8 +71,20 @@ def make_engine(checkpoint: Checkpoint, name: str = "auto", *, threads: int | No
     CheckpointError
         When the weights do not fit the architecture of the card.
     """
-    if name in ("auto", "torch"):
+    if name == "auto":
+        name = "openvino" if _on_cpu() and importlib.util.find_spec("openvino") else "torch"
+    if name == "torch":
         from skinoct.engines.torch_engine import TorchEngine
 
         return TorchEngine(checkpoint, threads=threads)
-    raise OptionError(f"There is no engine {name!r}; choose auto or torch.")
+    if name == "openvino":
+        from skinoct.engines.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(checkpoint, threads=threads)
+    raise OptionError(f"There is no engine {name!r}; choose auto, torch or openvino.")
+
+
+def _on_cpu() -> bool:
+    import torch
+
+    return not torch.cuda.is_available()

@@ -1,0 +1,92 @@
+"""Every engine gives the answer of PyTorch in float32, within what its precision was allowed to cost."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from skinoct.checkpoint import Architecture, Card, Checkpoint
+from skinoct.engines import make_engine
+from skinoct.engines.openvino_engine import OpenVinoEngine
+from skinoct.errors import CheckpointError, OptionError
+from skinoct.predictor import Predictor
+from skinoct.tomogram import Tomogram
+from skinoct.unet import UNet, UNetConfig
+
+CONFIG = UNetConfig(in_slices=3, stem=(2, 2), widths=(4, 6, 8))
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    torch.manual_seed(3)
+    card = Card(
+        name="tiny",
+        created="2026-01-01T00:00:00+00:00",
+        architecture=Architecture(config=CONFIG.model_dump()),
+        pixel_size_um=0.9,
+        band_thickness_um=5.0,
+    )
+    return Checkpoint(card, UNet(CONFIG).state_dict())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (1, 1), (30, 45), (64, 8), (33, 17)])
+def test_openvino_agrees_with_torch(checkpoint: Checkpoint, size: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).random((3, 3, *size), np.float32)
+    torch_engine, openvino = make_engine(checkpoint, "torch"), make_engine(checkpoint, "openvino", threads=1)
+    expected = torch_engine.probabilities(images)
+    answer = openvino.probabilities(images)
+    assert answer.shape == expected.shape == (3, 5, *size)
+    np.testing.assert_allclose(answer.sum(axis=1), 1, atol=0.02)
+    np.testing.assert_allclose(answer, expected, atol=1e-4 if openvino.name.endswith("f32") else 0.02)
+
+
+def test_one_engine_takes_images_of_changing_shape(checkpoint: Checkpoint) -> None:
+    engine = OpenVinoEngine(checkpoint)
+    rng = np.random.default_rng(0)
+    first = rng.random((2, 3, 20, 20), np.float32)
+    before = engine.probabilities(first)
+    engine.probabilities(rng.random((1, 3, 40, 12), np.float32))
+    np.testing.assert_array_equal(engine.probabilities(first), before)
+
+
+def test_a_low_precision_that_costs_too_much_is_not_used(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OpenVinoEngine(checkpoint)
+    monkeypatch.setattr(engine, "_core", _ClaimsBfloat16(engine._core))
+    wrong = np.full((1, 5, 16, 16), 0.2, np.float32)
+    monkeypatch.setattr(engine, "_runner", lambda shape, precision: lambda images: wrong)
+    assert engine._choose_precision(np.random.default_rng(0).random((1, 3, 16, 16), np.float32)) == "f32"
+
+
+class _ClaimsBfloat16:
+    def __init__(self, core: object) -> None:
+        self.core = core
+
+    def get_property(self, _device: str, _name: str) -> list[str]:
+        return ["FP32", "BF16"]
+
+
+def test_labels_do_not_depend_on_the_engine(checkpoint: Checkpoint) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (3, 33, 40)).astype(np.uint8)
+    answers = [
+        Predictor(checkpoint, engine=make_engine(checkpoint, name)).segment(Tomogram(voxels, "t")).labels()
+        for name in ("torch", "openvino")
+    ]
+    assert (answers[0] == answers[1]).mean() > 0.999
+
+
+def test_a_missing_package_is_said(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(OptionError, match=r"skinoct\[openvino\]"):
+        OpenVinoEngine(checkpoint)
+
+
+def test_wrong_weights_are_refused_by_every_engine(checkpoint: Checkpoint) -> None:
+    odd = Checkpoint(checkpoint.card, {"w": torch.zeros(1)})
+    for name in ("torch", "openvino"):
+        with pytest.raises(CheckpointError, match="do not fit"):
+            make_engine(odd, name)
