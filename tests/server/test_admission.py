@@ -157,7 +157,7 @@ def test_owners_take_turns(start_server, slow_tiff, make_tiff, tmp_path, post_jo
 
 @pytest.mark.slow
 def test_64_clients_with_100_mb_each(start_server, tmp_path):
-    """No memory to speak of, the excess gets 429 quickly, all others are answered, health stays below 50 ms."""
+    """Bounded memory, 429 for the excess, an answer for all others, health below 50 ms."""
     import numpy as np
 
     from skinoct.tomogram import write_tomogram

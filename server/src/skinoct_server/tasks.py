@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from skinoct.errors import TomogramError
+from skinoct.measure import measure_segmentation
+from skinoct.rois import trace, write_roi_set
 from skinoct.segmentation import Segmentation
 from skinoct.tomogram import SliceAxis, iter_blocks, read_tomogram, write_labels
 from skinoct_server.jobs import RESULT
@@ -66,21 +69,17 @@ def _npy(file: BinaryIO, segmentation: Segmentation, _axis: SliceAxis) -> None:
 
 
 def _rois(file: BinaryIO, segmentation: Segmentation, _axis: SliceAxis) -> None:
-    from skinoct.rois import trace, write_roi_set
-
-    write_roi_set(file, trace(segmentation.labels()))
+    write_roi_set(file, trace(segmentation.blocks()))
 
 
 def _json(file: BinaryIO, segmentation: Segmentation, _axis: SliceAxis) -> None:
-    from skinoct.measure import measure
-
-    file.write(measure(segmentation).model_dump_json().encode())
+    model = {"model": segmentation.model.name, "model_sha256": segmentation.model.sha256}
+    measures = measure_segmentation(segmentation).model_dump(mode="json")
+    file.write(json.dumps({**model, **measures}).encode())
 
 
 def _csv(file: BinaryIO, segmentation: Segmentation, _axis: SliceAxis) -> None:
-    from skinoct.measure import measure
-
-    file.write(measure(segmentation).to_csv().encode())
+    file.write(measure_segmentation(segmentation).to_csv().encode())
 
 
 WRITERS: dict[str, Callable[[BinaryIO, Segmentation, SliceAxis], None]] = {
