@@ -51,6 +51,8 @@ class TrainConfig(BaseModel):
     """Memory of the running average of the weights, which is what is validated and saved."""
     val_slices: int = Field(default=16, ge=1)
     """Consecutive slices of each held-out tomogram that are measured after an epoch."""
+    compile: bool = False
+    """Compile the network with torch.compile; pays off in long trainings on a GPU."""
     seed: int = 0
     """Of everything random."""
 

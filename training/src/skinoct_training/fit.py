@@ -17,6 +17,7 @@ from skinoct.engines.torch_engine import build_network
 from skinoct.errors import OptionError
 from skinoct.unet import UNet
 from skinoct_training.config import TrainConfig
+from skinoct_training.distributed import process_group, rank
 from skinoct_training.loop import Duration, Standing, Trainer
 from skinoct_training.metrics import ColumnErrors
 from skinoct_training.preparation import DataOptions, TrainingSet, read, select
@@ -80,7 +81,8 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
 def fit(options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | None, Standing]:
     """Train and return the best checkpoint, already written to ``options.out``, and where the training ended.
 
-    The checkpoint is None when the user stopped before there was one.
+    The checkpoint is None when the user stopped before there was one, and in all but the first process under
+    ``torchrun``.
 
     Parameters
     ----------
@@ -93,6 +95,14 @@ def fit(options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | Non
     DatasetError, OptionError, CheckpointError
         Before any training, when data, options or the checkpoint to start from cannot be used.
     """
+    with process_group() as device:
+        return fit_on(device, options, settings)
+
+
+def fit_on(
+    device: torch.device, options: FitOptions, settings: dict[str, Any]
+) -> tuple[Checkpoint | None, Standing]:
+    """Do what ``fit`` says, on one device."""
     if options.out.exists() and not options.resume:
         raise OptionError(
             f"{options.out} exists already; choose another name, or --resume to go on with its run."
@@ -104,7 +114,7 @@ def fit(options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | Non
         make_config(settings), base, asked="network" in settings or settings.get("recipe") == "paper"
     )
     selection = select(options.data, config.seed, fine_tune=base is not None)
-    run = RunFolder(options.run, resume=options.resume)
+    run = RunFolder(options.run, resume=options.resume, writing=rank() == 0)
     recipe = {
         "command": options.command,
         "config": config.model_dump(mode="json"),
@@ -121,13 +131,13 @@ def fit(options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | Non
         card = make_card(options, config, material, recipe, data, standing)
         kept[:] = [save_checkpoint(options.out, card, weights, overwrite=True)]
 
-    network = start_network(config, base)
+    network = start_network(config, base).to(device)
     sampler = Sampler(
         material.train,
         in_slices=config.network.in_slices,
         crop=config.crop,
         spacings=config.spacings,
-        device=next(network.parameters()).device,
+        device=device,
     )
     trainer = Trainer(network, sampler, config, options.duration, run, make_measure(material, config), keep)
     standing = trainer.run()
@@ -161,12 +171,12 @@ def adopt(config: TrainConfig, base: Checkpoint | None, *, asked: bool) -> Train
 
 
 def start_network(config: TrainConfig, base: Checkpoint | None) -> UNet:
-    """Return the network to train, on its device: random from the seed, or that of a checkpoint."""
+    """Return the network to train: random from the seed, or that of a checkpoint."""
     torch.manual_seed(config.seed)
     network = UNet(config.network)
     if base:
         network.load_state_dict(build_network(base).state_dict())
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network
 
 
 def make_measure(material: TrainingSet, config: TrainConfig) -> Callable[[nn.Module], ColumnErrors] | None:

@@ -22,6 +22,15 @@ from skinoct.errors import OutOfMemoryError
 from skinoct.unet import UNet
 from skinoct_training.augment import augment
 from skinoct_training.config import TrainConfig, schedule
+from skinoct_training.distributed import (
+    agreed,
+    average_gradients,
+    gather,
+    rank,
+    share,
+    share_batch_statistics,
+    world,
+)
 from skinoct_training.losses import layer_loss
 from skinoct_training.metrics import ColumnErrors
 from skinoct_training.run_folder import RunFolder
@@ -104,7 +113,9 @@ class Trainer:
         measure: Callable[[nn.Module], ColumnErrors] | None,
         keep: Callable[[dict[str, Tensor], Standing], None],
     ) -> None:
+        share_batch_statistics(network)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.forward = torch.compile(network) if config.compile else network
         self.device = next(network.parameters()).device
         self.sampler, self.config, self.duration = sampler, config, duration
         self.run_folder, self.measure, self.keep = run, measure, keep
@@ -125,19 +136,21 @@ class Trainer:
         if self.duration.epochs is not None:
             return min(1.0, (self.standing.epoch + done_in_epoch) / self.duration.epochs)
         assert self.duration.minutes is not None
-        return min(1.0, self.standing.seconds / (60 * self.duration.minutes))
+        return agreed(min(1.0, self.standing.seconds / (60 * self.duration.minutes)))
 
     def step(self, images: Tensor, labels: Tensor, generator: torch.Generator, progress: float) -> float:
         """Learn from one batch; return its loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = schedule(progress, self.config)
         inputs, targets = augment(images, labels, generator, self.config.augment)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs = share(inputs).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits = self.network(inputs)
-        loss = layer_loss(logits.float(), targets, self.config.loss)
+            logits = self.forward(inputs)
+        logits = gather(logits.float())
+        loss = layer_loss(logits, targets[: len(logits)], self.config.loss)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.network)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self.optimizer.step()
         self.average.update(self.network)
@@ -178,7 +191,7 @@ class Trainer:
             try:
                 return self.epoch(bar)
             except torch.cuda.OutOfMemoryError:
-                if self.standing.batch == 1:
+                if self.standing.batch == 1 or world() > 1:
                     raise OutOfMemoryError(
                         "The GPU's memory does not hold a single crop; give --crop with a smaller size, or "
                         "train on "
@@ -249,17 +262,21 @@ class Trainer:
         """Train until the time is over or the user presses Ctrl-C; the best weights were kept on the way."""
         total = None if self.duration.epochs is None else self.duration.epochs * self.images_per_epoch
         start = self.standing.epoch * self.images_per_epoch
-        with tqdm(total=total, initial=start, unit="img", file=sys.stderr, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=total, initial=start, unit="img", file=sys.stderr, dynamic_ncols=True, disable=rank() > 0
+        ) as bar:
             try:
                 while self.progress(0) < 1:
                     loss = self.epoch_with_halving(bar)
                     self.standing.epoch += 1
                     bar.set_postfix_str("measuring the error")
                     measured = time.monotonic()
-                    self.assess(loss)
+                    if rank() == 0:
+                        self.assess(loss)
                     self.standing.seconds += time.monotonic() - measured
                     bar.set_postfix_str(self._best_text())
-                    self.save()
+                    if rank() == 0:
+                        self.save()
             except KeyboardInterrupt:
                 bar.write("Stopped, as asked; the best checkpoint so far is kept.", file=sys.stderr)
         return self.standing

@@ -1,4 +1,5 @@
 """What happens before a training: which tomograms, at which pixel size, can they teach anything."""
+
 from __future__ import annotations
 
 import sys

@@ -39,6 +39,8 @@ class RunFolder:
     folder : Path
     resume : bool
         Go on with what lies there; otherwise the folder must be new or empty.
+    writing : bool
+        False for all but the first of several processes.
 
     Raises
     ------
@@ -46,7 +48,7 @@ class RunFolder:
         When the folder holds another run and ``resume`` is false, or nothing to resume.
     """
 
-    def __init__(self, folder: Path, *, resume: bool) -> None:
+    def __init__(self, folder: Path, *, resume: bool, writing: bool = True) -> None:
         self.folder = folder
         self.resuming = resume
         if resume and not (folder / STATE).is_file():
@@ -54,7 +56,8 @@ class RunFolder:
                 f"There is nothing to resume in {folder}; leave --resume away, or give --run the folder of "
                 "the run."
             )
-        if not resume and folder.is_dir() and any(folder.iterdir()):
+        self.writing = writing
+        if writing and not resume and folder.is_dir() and any(folder.iterdir()):
             raise OptionError(
                 f"{folder} holds another run; give --resume to go on with it, or --run with another folder."
             )
@@ -62,6 +65,8 @@ class RunFolder:
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file, replacing that of an interrupted run."""
+        if not self.writing:
+            return
         (self.folder / name).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -77,7 +82,7 @@ class RunFolder:
     def forget_metrics_after(self, epoch: int) -> None:
         """Drop rows of epochs whose state was never saved, because they are about to be trained again."""
         path = self.folder / "metrics.csv"
-        if not path.exists():
+        if not path.exists() or not self.writing:
             return
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

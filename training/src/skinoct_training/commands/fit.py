@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, then say where the checkpoint is and how good it was on held-out tomograms."""
+    from skinoct_training.distributed import rank
     from skinoct_training.evaluate import LEAK
     from skinoct_training.fit import FitOptions, fit
     from skinoct_training.loop import Duration
@@ -85,6 +86,8 @@ def run(args: argparse.Namespace) -> None:
         command="skinoct-train " + " ".join(sys.argv[1:]),
     )
     checkpoint, standing = fit(options, settings(args))
+    if rank() > 0:
+        return
     if checkpoint is None:
         raise OptionError("Stopped before the first epoch was over; nothing was saved.")
     error = (
