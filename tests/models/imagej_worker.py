@@ -1,6 +1,7 @@
 """Ask a real ImageJ 1: run as a script in a process of its own, since a process has only one Java.
 
-python imagej_worker.py IJ_JAR open STACK.tif OUT.npz      pixels, calibration, dimensions, colors
+python imagej_worker.py IJ_JAR open STACK.tif OUT.npz         pixels, calibration, dimensions, colors
+python imagej_worker.py IJ_JAR save FOLDER                    stacks as users save them
 python imagej_worker.py IJ_JAR masks RoiSet.zip Y X OUT.npz   what each ROI covers
 python imagej_worker.py IJ_JAR manager RoiSet.zip OUT.json    what the ROI Manager reads
 """
@@ -37,6 +38,54 @@ def open_stack(path: str, out: str) -> None:
         colors=np.array(table, np.int64),
         display=np.array([image.getDisplayRangeMin(), image.getDisplayRangeMax()]),
     )
+
+
+def save_stacks(folder: str) -> None:
+    """Save one stack of every kind, each with values 0 to 41 in 3 slices of 2 x 7."""
+    ij = jpype.JPackage("ij")
+
+    def stack(bits: int) -> Any:
+        image = ij.IJ.createImage("x", f"{bits}-bit black", 7, 2, 3)
+        for index in range(42):
+            processor = image.getStack().getProcessor(index // 14 + 1)
+            processor.setf(index % 14 % 7, index % 14 // 7, float(index))
+        return image
+
+    def save(name: str, image: Any) -> None:
+        ij.io.FileSaver(image).saveAsTiffStack(str(Path(folder, f"{name}.tif")))
+
+    def calibrated(unit: str, x: float, y: float, z: float) -> Any:
+        image = stack(8)
+        calibration = image.getCalibration()
+        calibration.setUnit(unit)
+        calibration.pixelWidth, calibration.pixelHeight, calibration.pixelDepth = x, y, z
+        return image
+
+    for bits in (8, 16, 32):
+        save(f"plain {bits}", stack(bits))
+    save("um", calibrated("um", 0.9, 0.8, 2))
+    save("micro sign", calibrated("\u00b5m", 0.9, 0.8, 2))
+    save("mm", calibrated("mm", 0.0009, 0.0008, 0.002))
+    save("inch at 300 dpi", calibrated("inch", 1 / 300, 1 / 300, 1))
+    signed = stack(16)
+    signed.getCalibration().setSigned16BitCalibration()
+    save("signed", signed)
+    inverted = stack(8)
+    inverted.getProcessor().invertLut()
+    inverted.getStack().setColorModel(inverted.getProcessor().getColorModel())
+    save("inverted lut", inverted)
+    colored = stack(8)
+    ramp = jpype.JArray(jpype.JByte)([(7 * i) % 256 - 128 for i in range(256)])
+    colored.getProcessor().setColorModel(ij.process.LUT(ramp, ramp, ramp))
+    colored.getStack().setColorModel(colored.getProcessor().getColorModel())
+    save("lut", colored)
+    times = stack(8)
+    times.setDimensions(1, 1, 3)
+    save("times", times)
+    channels = stack(8)
+    channels.setDimensions(3, 1, 1)
+    save("channels", ij.CompositeImage(channels))
+    save("color", ij.IJ.createImage("x", "RGB black", 7, 2, 3))
 
 
 def decode(data: bytes, name: str) -> Any:
@@ -95,6 +144,8 @@ def main(jar: str, command: str, *rest: str) -> None:
     jpype.startJVM("-Djava.awt.headless=true", "-Xmx1g", classpath=[jar], convertStrings=True)
     if command == "open":
         open_stack(*rest)
+    elif command == "save":
+        save_stacks(*rest)
     elif command == "masks":
         masks(rest[0], int(rest[1]), int(rest[2]), rest[3])
     else:

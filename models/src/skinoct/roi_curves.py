@@ -17,6 +17,7 @@ from skinoct.roi_types import Points
 
 _FLATNESS = 0.01
 _DEEPEST = 10
+_MOST_POINTS = 1 << 20
 _MOVE, _LINE, _QUADRATIC, _CUBIC, _CLOSE = range(5)
 _POINTS = {_MOVE: 1, _LINE: 1, _QUADRATIC: 2, _CUBIC: 3, _CLOSE: 0}
 
@@ -35,7 +36,7 @@ def flatten_composite(segments: npt.NDArray[np.float32]) -> tuple[Points, ...]:
         raise ValueError("coordinates are not finite")
     values = _to_imagej_precision(segments).tolist()
     paths: list[list[Point]] = []
-    at = 0
+    at = total = 0
     while at < len(values):
         kind = int(values[at])
         count = _POINTS.get(kind, -1)
@@ -49,7 +50,11 @@ def flatten_composite(segments: npt.NDArray[np.float32]) -> tuple[Points, ...]:
         elif kind == _CLOSE:
             paths.append([paths[-1][0]])  # a segment that follows goes on from the start
         else:
-            paths[-1].extend(_flatten([paths[-1][-1], *points], 0))
+            piece = _flatten([paths[-1][-1], *points], 0)
+            total += len(piece)
+            if total > _MOST_POINTS:
+                raise ValueError("more points than any drawing has")
+            paths[-1].extend(piece)
     return tuple(np.array(path, np.float64) for path in paths if len(path) >= 3)
 
 

@@ -13,6 +13,7 @@ from skinoct.errors import TomogramError
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MOST_TAGS = 4096
+MOST_SLICES = 1 << 16
 
 
 def directory_offsets(file: BinaryIO, size: int, name: str) -> list[int]:
@@ -37,6 +38,10 @@ def directory_offsets(file: BinaryIO, size: int, name: str) -> list[int]:
             raise _damaged(name, len(found))
         if offset >= size:
             raise truncated(name, len(found))
+        if len(found) == MOST_SLICES:
+            raise TomogramError(
+                f"{name} has more than {MOST_SLICES} slices. Save it in several files.", kind="dimensions"
+            )
         seen.add(offset)
         found.append(offset)
         file.seek(offset)

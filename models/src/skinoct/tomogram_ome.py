@@ -8,9 +8,8 @@ from typing import Any
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from skinoct.errors import TomogramError
+from skinoct.tiff_structure import MOST_SLICES
 from skinoct.tomogram_types import SliceAxis
-
-_MOST_SLICES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def read_ome(description: str, name: str) -> OmeStack:
 
 def _directories(pixels: Element, axis: SliceAxis, count: int, name: str) -> list[int]:
     """Follow the ``TiffData`` elements; without any, slices are stored in order."""
-    if not 0 < count <= _MOST_SLICES:
+    if not 0 < count <= MOST_SLICES:
         raise TomogramError(f"{name} announces {count} slices.", kind="dimensions")
     found: dict[int, int] = {}
     blocks = pixels.findall("{*}TiffData")
@@ -71,15 +70,16 @@ def _directories(pixels: Element, axis: SliceAxis, count: int, name: str) -> lis
             f"The slices of {name} lie in {len(uuids)} files. Open them in Fiji and save one TIFF stack.",
             kind="several-files",
         )
-    for block in blocks:
+    for block in blocks[: count + 1]:
         directory = _integer(block, "IFD", name, 0)
         first = _integer(block, f"First{axis}", name, 0)
         planes = _integer(block, "PlaneCount", name, 1 if block.get("IFD") is not None else count)
-        for offset in range(min(planes, count)):
-            found.setdefault(first + offset, directory + offset)
+        if planes > count - len(found):
+            break  # some slice twice, or one too many
+        found.update((first + offset, directory + offset) for offset in range(planes))
     if not blocks:
         return list(range(count))
-    if sorted(found) != list(range(count)):
+    if sorted(found) != list(range(count)) or len(blocks) > count:
         raise TomogramError(
             f"The OME-XML in {name} does not say where all of its {count} slices are. Open it in Fiji "
             "and save it as a TIFF.",

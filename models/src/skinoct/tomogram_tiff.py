@@ -30,7 +30,8 @@ _GRAY = (0, 1, 3)
 _COMPRESSIONS = (1, 5, 7, 8, 32773, 32946, 50000)
 """None, LZW, JPEG, Deflate (two numbers), PackBits, Zstandard."""
 
-_LARGEST_PAGE = 1 << 31
+_LARGEST_PAGE = 1 << 28
+"""Bytes of a slice: 16384 x 16384 pixels of 8 bits."""
 _DEFECTS = (
     ValueError,
     TypeError,
