@@ -26,17 +26,23 @@ def imagej_jar() -> Path | None:
     return None
 
 
+def _need(found: object, missing: str) -> None:
+    """Skip where a tool is missing; in CI that is a failure."""
+    if not found:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+
+
 @pytest.fixture(scope="session")
 def ask_imagej() -> Callable[..., None]:
     """Run one command of ``imagej_worker.py`` in a real ImageJ."""
     jar = imagej_jar()
-    if jar is None or shutil.which("java") is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Java or no ImageJ jar: install default-jre-headless and libij-java")
-        pytest.skip("no Java or no ImageJ jar (Debian: libij-java)")
+    _need(jar and shutil.which("java"), "no Java or no ImageJ jar (Debian: default-jre libij-java)")
 
-    def ask(*arguments: object) -> None:
+    def ask(*arguments: object, display: bool = False) -> None:
         command = [sys.executable, str(WORKER), str(jar), *map(str, arguments)]
+        if display:
+            _need(shutil.which("xvfb-run"), "no xvfb-run (Debian: xvfb xauth)")
+            command = ["xvfb-run", "-a", *command]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
 

@@ -3,7 +3,9 @@
 python imagej_worker.py IJ_JAR open STACK.tif OUT.npz         pixels, calibration, dimensions, colors
 python imagej_worker.py IJ_JAR save FOLDER                    stacks as users save them
 python imagej_worker.py IJ_JAR masks RoiSet.zip Y X OUT.npz   what each ROI covers
-python imagej_worker.py IJ_JAR manager RoiSet.zip OUT.json    what the ROI Manager reads
+python imagej_worker.py IJ_JAR decode RoiSet.zip OUT.json     names, positions, groups and colors
+python imagej_worker.py IJ_JAR manager RoiSet.zip Z Y X OUT.npz SAVED.zip
+    opens the set in the ROI Manager, fills each ROI with its group's number, saves the set; needs a display
 """
 
 from __future__ import annotations
@@ -123,7 +125,23 @@ def masks(path: str, height: int, width: int, out: str) -> None:
     np.savez_compressed(out, masks=np.array(found))
 
 
-def manager(path: str, out: str) -> None:
+def manager(path: str, slices: int, height: int, width: int, out: str, saved: str) -> None:
+    rois = jpype.JClass("ij.plugin.frame.RoiManager")()
+    image = jpype.JClass("ij.IJ").createImage("x", "8-bit black", width, height, slices)
+    image.show()
+    rois.runCommand("Open", path)
+    for index in range(rois.getCount()):
+        rois.select(image, index)
+        processor = image.getProcessor()
+        processor.setValue(float(rois.getRoi(index).getGroup()))
+        processor.fill(image.getRoi())
+    stack = image.getStack()
+    pixels = [np.array(stack.getPixels(z + 1)).view(np.uint8).reshape(height, width) for z in range(slices)]
+    np.savez(out, labels=np.array(pixels))
+    rois.runCommand("Save", saved)
+
+
+def describe(path: str, out: str) -> None:
     rois = []
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
@@ -141,15 +159,18 @@ def manager(path: str, out: str) -> None:
 
 
 def main(jar: str, command: str, *rest: str) -> None:
-    jpype.startJVM("-Djava.awt.headless=true", "-Xmx1g", classpath=[jar], convertStrings=True)
+    headless = str(command != "manager").lower()
+    jpype.startJVM(f"-Djava.awt.headless={headless}", "-Xmx1g", classpath=[jar], convertStrings=True)
     if command == "open":
         open_stack(*rest)
     elif command == "save":
         save_stacks(*rest)
     elif command == "masks":
         masks(rest[0], int(rest[1]), int(rest[2]), rest[3])
+    elif command == "manager":
+        manager(rest[0], *map(int, rest[1:4]), *rest[4:])
     else:
-        manager(*rest)
+        describe(*rest)
     sys.stdout.flush()
     os._exit(0)  # Java's threads would keep the process alive
 

@@ -162,7 +162,7 @@ def test_imagej_reads_slices_groups_and_colors(tmp_path: Path, ask_imagej: Calla
     labels = np.sort(np.random.default_rng(6).integers(1, 6, (3, 30, 40)), axis=1).astype(np.uint8)
     rois = list(trace(labels, labels_to_trace=[Label.DEJ, Label.DERMIS]))
     write_roi_set(tmp_path / "RoiSet.zip", rois)
-    ask_imagej("manager", tmp_path / "RoiSet.zip", tmp_path / "seen.json")
+    ask_imagej("decode", tmp_path / "RoiSet.zip", tmp_path / "seen.json")
     seen = json.loads((tmp_path / "seen.json").read_text())
     for roi, found in zip(rois, seen, strict=True):
         assert (found["name"], found["position"], found["group"]) == (
@@ -175,3 +175,13 @@ def test_imagej_reads_slices_groups_and_colors(tmp_path: Path, ask_imagej: Calla
     np.testing.assert_array_equal(
         rasterize(read_roi_set(tmp_path / "RoiSet.zip"), labels.shape), np.where(labels >= 4, labels, 0)
     )
+
+
+@pytest.mark.imagej
+def test_the_roi_manager_opens_fills_and_saves(tmp_path: Path, ask_imagej: Callable[..., None]) -> None:
+    labels = np.random.default_rng(8).integers(0, 6, (4, 20, 30)).astype(np.uint8)
+    write_roi_set(tmp_path / "RoiSet.zip", trace(labels))
+    out, saved = tmp_path / "seen.npz", tmp_path / "saved.zip"
+    ask_imagej("manager", tmp_path / "RoiSet.zip", *labels.shape, out, saved, display=True)
+    np.testing.assert_array_equal(np.load(out)["labels"], labels)
+    np.testing.assert_array_equal(rasterize(read_roi_set(saved), labels.shape), labels)
