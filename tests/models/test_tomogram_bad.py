@@ -191,6 +191,28 @@ def test_damaged_anywhere(variant: str) -> None:
                 read_tomogram(bytes(damaged)).voxels[:]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int16])
+def test_npy_damaged_anywhere(dtype: type) -> None:
+    """A flipped byte of the header, where the danger is, ends in a sentence of ours, or changes nothing."""
+    data = npy(stack(dtype, (3, 6, 7)))
+    random = np.random.default_rng(12)
+    for _ in range(2000):
+        damaged = bytearray(data)
+        for position in random.integers(0, 80, random.integers(1, 4)):
+            damaged[position] = random.choice([0, 1, 0x7F, 0xFF, ord("L"), ord("("), random.integers(256)])
+        with contextlib.suppress(SkinoctError):
+            read_tomogram(bytes(damaged)).voxels[:]
+
+
+@pytest.mark.parametrize(
+    "header", [b"(" * 9000, b"{'descr': '|O', 'fortran_order': False, 'shape': (2,2)}", b"9" * 9000]
+)
+def test_hostile_npy_headers(header: bytes) -> None:
+    data = b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + bytes(100)
+    with pytest.raises(TomogramError):
+        read_tomogram(data)
+
+
 def test_directories_in_a_circle() -> None:
     data = bytearray(tiff(stack()))
     with tifffile.TiffFile(io.BytesIO(data)) as tif:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,16 @@ from skinoct.tomogram_types import Tomogram
 
 MAGIC = b"\x93NUMPY"
 _LONGEST_HEADER = 1 << 16
+_HEADER_DEFECTS = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    tokenize.TokenError,
+)
+"""What numpy raises on a damaged header; the last one while it tries to read it as Python 2 wrote it."""
 
 
 class _NpyVoxels:
@@ -91,7 +102,7 @@ def _read_header(source: Source) -> tuple[tuple[int, ...], bool, np.dtype[Any], 
         version = np.lib.format.read_magic(header)
         read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(header)
-    except (ValueError, TypeError, SyntaxError, EOFError, OverflowError, MemoryError):
+    except _HEADER_DEFECTS:
         raise TomogramError(
             f"The header of {source.name} is damaged or cut off. Save the array again with numpy.save.",
             kind="damaged-npy",
