@@ -13,8 +13,6 @@ from skinoct.unet import UNetConfig
 from skinoct_training.augment import AugmentConfig
 from skinoct_training.losses import LossConfig
 
-Recipe = Literal["default", "paper"]
-
 
 class TrainConfig(BaseModel):
     """A training, apart from its data and duration; kept in the run folder and in the checkpoint's card."""
@@ -49,6 +47,8 @@ class TrainConfig(BaseModel):
     """Gradients longer than this are shortened."""
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     """Memory of the running average of the weights, which is what is validated and saved."""
+    decode_validation: Literal["ordered", "pixel"] = "ordered"
+    """Decoding of held-out tomograms after an epoch; ``pixel`` is plain argmax, as in the paper."""
     val_slices: int = Field(default=16, ge=1)
     """Consecutive slices of each held-out tomogram that are measured after an epoch."""
     compile: bool = False

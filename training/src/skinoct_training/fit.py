@@ -185,7 +185,9 @@ def make_measure(material: TrainingSet, config: TrainConfig) -> Callable[[nn.Mod
         return None
     windows = [densest_window(volume, config.val_slices) for volume in material.held_out]
     band_px = material.band_um / material.pixel_um
-    decode = config.decode.model_copy(update={"band_thickness_px": band_px})
+    decode = None
+    if config.decode_validation == "ordered":
+        decode = config.decode.model_copy(update={"band_thickness_px": band_px})
     context = config.network.in_slices // 2
 
     def measure(network: nn.Module) -> ColumnErrors:

@@ -149,7 +149,7 @@ class Trainer:
         logits = gather(logits.float())
         loss = layer_loss(logits, targets[: len(logits)], self.config.loss)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.network)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self.optimizer.step()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skinoct.decode import DecodeConfig, OrderedDecoder
+from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel
 from skinoct.predictor import stack_neighbors
 from skinoct.segmentation import FloatArray, LabelArray, draw_layers
 from skinoct_training.dataset import Volume
@@ -43,24 +43,38 @@ def densest_window(volume: Volume, slices: int) -> Window:
 
 
 @torch.inference_mode()
-def predict_window(network: nn.Module, images: FloatArray, context: int, decode: DecodeConfig) -> LabelArray:
-    """Segment consecutive normalized slices (n, Y, X) with ordered decoding, uint8 (n, Y, X)."""
+def predict_window(
+    network: nn.Module, images: FloatArray, context: int, decode: DecodeConfig | None
+) -> LabelArray:
+    """Segment consecutive normalized slices (n, Y, X); plain argmax where ``decode`` is None."""
     device = next(network.parameters()).device
-    decoder = OrderedDecoder(decode, images.shape)
+    decoder = OrderedDecoder(decode, images.shape) if decode else None
+    labels = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), BATCH):
         count = min(BATCH, len(images) - start)
         batch = torch.from_numpy(stack_neighbors(images, start, count, context)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = network(batch.contiguous(memory_format=torch.channels_last))
-        decoder.add(logits.float().softmax(dim=1).cpu().contiguous().numpy())
+        probabilities = logits.float().softmax(dim=1).cpu().contiguous().numpy()
+        if decoder:
+            decoder.add(probabilities)
+        else:
+            labels[start : start + count] = decode_pixel(probabilities)
+    if not decoder:
+        return labels
     boundaries, _, _ = decoder.finish()
     return draw_layers(boundaries, images.shape[1])
 
 
 def validate(
-    network: nn.Module, windows: Sequence[Window], *, context: int, pixel_um: float, decode: DecodeConfig
+    network: nn.Module,
+    windows: Sequence[Window],
+    *,
+    context: int,
+    pixel_um: float,
+    decode: DecodeConfig | None,
 ) -> ColumnErrors:
-    """Measure the DEJ of all windows."""
+    """Measure the DEJ of all windows; ``decode`` is None for plain argmax."""
     network.eval()
     return join_errors(
         [

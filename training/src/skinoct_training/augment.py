@@ -1,0 +1,174 @@
+"""Random changes of training crops, in batches, on the device where they lie.
+
+Changed is what differs between microscopes and patients: depth scale, tilt, waves, gain, attenuation with
+depth, vignette, shadows of hair, speckle, blur, and the brightness of the layers themselves. Depth is never
+mirrored. Every number comes from one generator, so that a seed repeats a training.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+from skinoct.labels import NUM_CLASSES
+
+
+class AugmentConfig(BaseModel):
+    """How far crops are changed; 0 switches a change off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mirror: bool = True
+    """Mirror left and right in half of the crops."""
+    depth_scale: float = Field(default=0.2, ge=0, lt=0.9)
+    """Depth is stretched by up to this share, either way."""
+    width_scale: float = Field(default=0.3, ge=0, lt=0.9)
+    """Width is stretched by up to this share; it is never narrowed, which would show what lies beyond the
+    edges."""
+    shift: float = Field(default=0.15, ge=0, lt=1)
+    """Vertical shift, as a share of the crop's height; what comes into view is unlabeled."""
+    tilt: float = Field(default=0.12, ge=0, lt=1)
+    """Vertical shift from the center to an edge, as a share of the crop's height."""
+    wave: float = Field(default=0.04, ge=0, lt=0.5)
+    """Amplitude of random waves along the width, as a share of the crop's height."""
+    gain: float = Field(default=0.35, ge=0)
+    """Standard deviation of the logarithm of the gain."""
+    gamma: float = Field(default=0.3, ge=0)
+    """Standard deviation of the logarithm of the exponent."""
+    attenuation: float = Field(default=0.8, ge=0)
+    """Largest extra attenuation (or gain) from top to bottom, in units of the exponent."""
+    vignette: float = Field(default=0.4, ge=0, lt=1)
+    """Largest loss of brightness towards the left or right edge."""
+    shadows: float = Field(default=0.4, ge=0, le=1)
+    """Share of the crops with a dark or bright stripe down all depth."""
+    layers: float = Field(default=0.25, ge=0)
+    """Standard deviation of the logarithm of each layer's own gain, in half of the crops."""
+    speckle: float = Field(default=0.25, ge=0)
+    """Largest contrast of additional speckle."""
+    floor: float = Field(default=0.1, ge=0)
+    """Largest added constant light."""
+    blur: float = Field(default=0.3, ge=0, le=1)
+    """Share of the crops that are blurred."""
+
+
+def augment(
+    images: Tensor, labels: Tensor, generator: torch.Generator, config: AugmentConfig
+) -> tuple[Tensor, Tensor]:
+    """Change a batch of crops at random.
+
+    Parameters
+    ----------
+    images : uint8, uint16 or float, shape (B, C, H, W)
+        Normalized crops, neighboring slices as channels; integers are divided by their largest value.
+    labels : uint8, shape (B, H, W)
+    generator : torch.Generator
+        On the device of the images.
+    config : AugmentConfig
+
+    Returns
+    -------
+    images : float32, shape (B, C, H, W)
+        In 0..1.
+    labels : uint8, shape (B, H, W)
+        0 where nothing is known.
+    """
+    scaled = (
+        images.float() / torch.iinfo(images.dtype).max if not images.is_floating_point() else images.float()
+    )
+    scaled, labels = warp(scaled, labels, generator, config)
+    return recolor(scaled, labels, generator, config), labels
+
+
+class Dice:
+    """Random numbers, one per crop of a batch."""
+
+    def __init__(self, count: int, generator: torch.Generator) -> None:
+        self.count = count
+        self.generator = generator
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Return uniform numbers of shape (B, *shape)."""
+        size = (self.count, *shape)
+        unit = torch.rand(size, generator=self.generator, device=self.generator.device)
+        return low + (high - low) * unit
+
+    def normal(self, deviation: float, *shape: int) -> Tensor:
+        """Return normal numbers of shape (B, *shape)."""
+        size = (self.count, *shape)
+        return deviation * torch.randn(size, generator=self.generator, device=self.generator.device)
+
+    def chance(self, share: float) -> Tensor:
+        """Return 1.0 for about ``share`` of the crops, else 0.0, shape (B,)."""
+        return (self.uniform(0, 1) < share).float()
+
+    def smooth(self, length: int, knots: int) -> Tensor:
+        """Return random curves of shape (B, length), about -1 to 1, that bend about ``knots`` times."""
+        curve = self.normal(0.6, 1, max(2, knots))
+        return functional.interpolate(curve, size=length, mode="linear", align_corners=True)[:, 0].clamp(
+            -1, 1
+        )
+
+
+def warp(
+    images: Tensor, labels: Tensor, generator: torch.Generator, config: AugmentConfig
+) -> tuple[Tensor, Tensor]:
+    """Stretch, shift, tilt, bend and mirror; all slices of a crop alike."""
+    batch, _, height, width = images.shape
+    dice = Dice(batch, generator)
+    x = torch.linspace(-1, 1, width, device=images.device)[None, None, :]
+    y = torch.linspace(-1, 1, height, device=images.device)[None, :, None]
+    side = 1 - 2 * dice.chance(0.5 if config.mirror else 0.0)
+    scale_x, scale_y = dice.uniform(-config.width_scale, 0.0), dice.normal(config.depth_scale / 2)
+    scale_y = scale_y.clamp(-config.depth_scale, config.depth_scale)
+    # Coordinates run from -1 to 1, so a share of the height is twice as much in them.
+    offset = 2 * dice.uniform(-config.shift, config.shift)[:, None, None]
+    offset = offset + 2 * dice.uniform(-config.tilt, config.tilt)[:, None, None] * x
+    offset = offset + 2 * config.wave * dice.uniform(0, 1)[:, None, None] * dice.smooth(width, 9)[:, None, :]
+    source_x = (side * (1 + scale_x))[:, None, None] * x.expand(batch, height, width)
+    source_y = (1 + scale_y)[:, None, None] * y + offset
+    grid = torch.stack([source_x, source_y.expand(batch, height, width)], dim=-1)
+    moved = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    # Label 0 beyond the edge: "zeros" is what nobody knows.
+    known = functional.grid_sample(
+        labels[:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=True
+    )
+    return moved, known[:, 0].round().to(torch.uint8)
+
+
+def recolor(images: Tensor, labels: Tensor, generator: torch.Generator, config: AugmentConfig) -> Tensor:
+    """Change brightness and texture of images in 0..1, float32 (B, C, H, W)."""
+    batch, _, height, width = images.shape
+    dice = Dice(batch, generator)
+
+    def per_crop(values: Tensor) -> Tensor:
+        return values[:, None, None, None]
+
+    y = torch.linspace(0, 1, height, device=images.device)[None, None, :, None]
+    x = torch.linspace(-1, 1, width, device=images.device)[None, None, None, :]
+    light = images.clamp_min(1e-4) ** per_crop(dice.normal(config.gamma).clamp(-1, 1).exp())
+
+    layer_gain = dice.normal(config.layers, NUM_CLASSES + 1) * dice.chance(0.5)[:, None]
+    light = light * layer_gain.exp().gather(1, labels.flatten(1).long()).view(batch, 1, height, width)
+
+    light = light * torch.exp(-per_crop(dice.uniform(-config.attenuation, config.attenuation)) * (y - 0.3))
+    edge = per_crop(dice.uniform(-1, 1))
+    light = light * (1 - per_crop(dice.uniform(0, config.vignette)) * (x - edge).square() / 4)
+
+    center, breadth = per_crop(dice.uniform(-1, 1)), per_crop(dice.uniform(0.02, 0.2))
+    stripe = torch.exp(-((x - center) / breadth).square())
+    depth = per_crop(dice.uniform(-0.5, 0.95) * dice.chance(config.shadows))
+    light = light * (1 - depth * stripe)
+
+    noise = torch.randn(images.shape, generator=generator, device=images.device)
+    grain = functional.avg_pool2d(noise, 3, 1, 1) * 3
+    coarse = per_crop(dice.chance(0.5))
+    speckle = coarse * grain + (1 - coarse) * noise
+    light = light * (1 + per_crop(dice.uniform(0, config.speckle)) * speckle).clamp_min(0)
+
+    soft = functional.avg_pool2d(light, 3, 1, 1, count_include_pad=False)
+    light = torch.lerp(light, soft, per_crop(dice.chance(config.blur)))
+    light = light * per_crop(dice.normal(config.gain).clamp(-1, 1).exp())
+    light = light + per_crop(dice.uniform(0, config.floor))
+    return light.clamp(0, 1)

@@ -1,0 +1,78 @@
+"""What a network is punished for: cross-entropy plus Dice, over the pixels that somebody labeled.
+
+Cross-entropy alone serves large layers best; Dice gives the thin DEJ its share without class weights, which
+would make it too thick (a weight ``w`` moves the decision to a probability of ``1 / (1 + w)``). Dice alone
+is unstable on a thin class.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+from skinoct.labels import NUM_CLASSES
+
+_SMOOTH = 100.0
+"""Pixels added to both sides of the Dice fraction, so that a class that is hardly there cannot dominate."""
+
+
+class LossConfig(BaseModel):
+    """Mixture of the losses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class_weights: tuple[float, ...] = Field(
+        default=(1.0,) * NUM_CLASSES, min_length=NUM_CLASSES, max_length=NUM_CLASSES
+    )
+    """Weights of the classes in the cross-entropy, top to bottom; decoding divides them out again."""
+    dice: float = Field(default=0.5, ge=0)
+    """Weight of the Dice loss beside the cross-entropy, whose weight is 1."""
+    label_smoothing: float = Field(default=0.02, ge=0, lt=0.5)
+    """Share of probability that annotations are not trusted with: borders are drawn by hand."""
+
+
+def layer_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
+    """Return the loss of a batch.
+
+    Parameters
+    ----------
+    logits : float32, shape (B, 5, H, W)
+    labels : uint8, shape (B, H, W)
+        1 to 5; 0 is ignored.
+    config : LossConfig
+
+    Returns
+    -------
+    Tensor, shape ()
+        0 for a batch without a labeled pixel.
+    """
+    known = labels > 0
+    target = labels.long() - 1
+    pixels = known.sum().clamp_min(1)
+    weights = torch.tensor(config.class_weights, device=logits.device, dtype=logits.dtype)
+    entropy = functional.cross_entropy(
+        logits,
+        target,
+        weight=weights,
+        ignore_index=-1,
+        reduction="sum",
+        label_smoothing=config.label_smoothing,
+    )
+    # Per pixel, not per weight: the paper's weights are meant to raise the loss where the DEJ is.
+    loss = entropy / pixels
+    if config.dice:
+        loss = loss + config.dice * dice_loss(logits, target, known)
+    return loss
+
+
+def dice_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Return 1 minus the mean soft Dice of the classes that occur, over the whole batch."""
+    probabilities = logits.softmax(dim=1) * known[:, None]
+    truth = functional.one_hot(target.clamp_min(0), NUM_CLASSES).movedim(-1, 1) * known[:, None]
+    overlap = (probabilities * truth).sum(dim=(0, 2, 3))
+    size, present = probabilities.sum(dim=(0, 2, 3)), truth.sum(dim=(0, 2, 3))
+    dice = (2 * overlap + _SMOOTH) / (size + present + _SMOOTH)
+    occurs = (present > 0).to(dice.dtype)
+    return 1 - (dice * occurs).sum() / occurs.sum().clamp_min(1)

@@ -1,0 +1,45 @@
+"""The recipe of the paper, as the baseline to compare with; faithful, symptoms included.
+
+Calderon-Delgado, Tjiu, Lin, Huang, *High Resolution Human Skin Image Segmentation by means of Fully
+Convolutional Neural Networks*: a U-Net on single B-scans of 224 x 512 whose last layer has six filters,
+categorical cross-entropy weighted DEJ 20, glass and glycerol 10, epidermis and dermis 1, and the likeliest
+class of each pixel. The paper names no augmentation, optimizer schedule or averaging, so there are none;
+widths are those of an ordinary U-Net of the size that a CPU can train.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PAPER_CLASS_WEIGHTS = (10.0, 10.0, 1.0, 20.0, 1.0)
+"""Loss weights of glass, glycerol, epidermis, DEJ, dermis."""
+
+_UNCHANGED = {
+    "mirror": False,
+    "depth_scale": 0,
+    "width_scale": 0,
+    "shift": 0,
+    "tilt": 0,
+    "wave": 0,
+    "gain": 0,
+    "gamma": 0,
+    "attenuation": 0,
+    "vignette": 0,
+    "shadows": 0,
+    "layers": 0,
+    "speckle": 0,
+    "floor": 0,
+    "blur": 0,
+}
+
+PAPER_SETTINGS: dict[str, Any] = {
+    "network": {"in_slices": 1, "stem": (1, 1), "widths": (16, 32, 64, 128), "filters": 6},
+    "intensity": {"low_percentile": 0.0, "high_percentile": 100.0, "power": 1.0},
+    "augment": _UNCHANGED,
+    "loss": {"class_weights": PAPER_CLASS_WEIGHTS, "dice": 0.0, "label_smoothing": 0.0},
+    "crop": (224, 512),
+    "spacings": (1,),
+    "ema_decay": 0.0,
+    "decode_validation": "pixel",
+}
+"""Settings that differ from ``TrainConfig``'s defaults."""
