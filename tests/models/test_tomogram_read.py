@@ -80,7 +80,10 @@ def test_sources_agree(tmp_path: Path) -> None:
     path = tmp_path / "a stack without extension"
     path.write_bytes(tiff(voxels, **PLAIN, compression="zlib"))
     with path.open("rb") as file:
-        for source in (path, str(path), path.read_bytes(), file):
+        data = path.read_bytes()
+        pipe = io.BytesIO(data)
+        pipe.seekable = lambda: False  # type: ignore[method-assign]
+        for source in (path, str(path), data, bytearray(data), memoryview(data), file, pipe):
             np.testing.assert_array_equal(read_tomogram(source).voxels[1:3], voxels[1:3])
     assert read_tomogram(path).name == path.name
     assert read_tomogram(path, name="mine").name == "mine"

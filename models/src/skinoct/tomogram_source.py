@@ -22,7 +22,7 @@ class Source:
 
     def __init__(self, source: str | Path | bytes | BinaryIO, name: str | None = None) -> None:
         self._lock = threading.Lock()
-        self._source = Path(source) if isinstance(source, str) else source
+        self._source = _seekable(source)
         if isinstance(self._source, Path):
             self.name = name or self._source.name
             self.size = _file_size(self._source, self.name)
@@ -51,6 +51,17 @@ class Source:
         with self.open() as handle:
             handle.seek(offset)
             return handle.read(count)
+
+
+def _seekable(source: str | Path | bytes | BinaryIO) -> Path | bytes | BinaryIO:
+    """Return what pieces can be read from at random; a pipe is read to its end."""
+    if isinstance(source, str):
+        return Path(source)
+    if isinstance(source, bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, Path | bytes) or source.seekable():
+        return source
+    return source.read()
 
 
 def _file_size(path: Path, name: str) -> int:
