@@ -12,7 +12,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from skinoct.checkpoint import Architecture, Card, Checkpoint, open_checkpoint, save_checkpoint
+from skinoct.checkpoint import (
+    Architecture,
+    Card,
+    Checkpoint,
+    load_checkpoint,
+    open_checkpoint,
+    save_checkpoint,
+)
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import OptionError
 from skinoct.unet import UNet
@@ -141,6 +148,8 @@ def fit_on(
     )
     trainer = Trainer(network, sampler, config, options.duration, run, make_measure(material, config), keep)
     standing = trainer.run()
+    if not kept and options.resume and options.out.exists():
+        return load_checkpoint(options.out), standing  # nothing better came since
     return (kept[0] if kept else None), standing
 
 

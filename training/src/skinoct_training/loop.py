@@ -221,9 +221,10 @@ class Trainer:
             "val_gap_fraction": errors.gap_fraction if errors else float("nan"),
         }
         self.run_folder.append_metrics(row)
-        if errors is None or errors.score_um <= standing.best_um:
+        score = errors.score_um if errors and np.isfinite(errors.score_um) else float("inf")
+        if errors is None or score <= standing.best_um:
             if errors is not None:
-                standing.best_um = errors.score_um
+                standing.best_um = score
                 standing.extra = {k[4:]: v for k, v in row.items() if k.startswith("val_")}
             standing.best_epoch = standing.epoch
             self.keep(self.average.values, standing)
