@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
+from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from skinoct.errors import RoiError, SkinoctError
 from skinoct.labels import Label
@@ -83,20 +83,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "unsupported-roi",
         "covers no area",
     ),
-    "an ellipse": (
-        lambda: zipped(("dej.roi", roi(subtype=ROI_SUBTYPE.ELLIPSE))),
-        "unsupported-roi",
-        "Create Selection",
-    ),
     "text": (
         lambda: zipped(("dej.roi", roi(roitype=ROI_TYPE.RECT, subtype=ROI_SUBTYPE.TEXT, text="a"))),
         "unsupported-roi",
         "type text",
-    ),
-    "a spline": (
-        lambda: zipped(("dej.roi", roi(options=ROI_OPTIONS.SPLINE_FIT))),
-        "unsupported-roi",
-        "Interpolate",
     ),
 }
 

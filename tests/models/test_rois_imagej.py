@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
+from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from skinoct.labels import CLASSES, Label
 from skinoct.rois import rasterize, read_roi_set, roi_mask, trace, write_roi_set
@@ -102,6 +103,30 @@ def composite(random: Random, subpixel: bool) -> ImagejRoi:
     )
 
 
+def rotated(subtype: ROI_SUBTYPE) -> Callable[[Random, bool], bytes]:
+    """An ellipse or rotated rectangle: an axis, and a number where roifile knows other fields."""
+
+    def make(random: Random, subpixel: bool) -> bytes:
+        (x1, y1), (x2, y2) = vertices(random, 2, subpixel).tolist()
+        roi = ImagejRoi.frompoints(np.array([[0, 0], [9, 0], [9, 9]]), name="x")
+        roi.subtype, roi.x1, roi.y1, roi.x2, roi.y2 = subtype, x1, y1, x2, y2
+        number = random.uniform(0.1, 1) if subtype == ROI_SUBTYPE.ELLIPSE else random.uniform(1, 30)
+        data = bytearray(roi.tobytes())
+        data[52:56] = struct.pack(">f", number)
+        return bytes(data)
+
+    return make
+
+
+def splined(kind: ROI_TYPE) -> Callable[[Random, bool], ImagejRoi]:
+    def make(random: Random, subpixel: bool) -> ImagejRoi:
+        roi = polygonal(kind, (3, 9))(random, subpixel)
+        roi.options |= ROI_OPTIONS.SPLINE_FIT
+        return roi
+
+    return make
+
+
 KINDS = {
     "polygon": polygonal(ROI_TYPE.POLYGON, (3, 12)),
     "freehand": polygonal(ROI_TYPE.FREEHAND, (3, 40)),
@@ -113,14 +138,18 @@ KINDS = {
     "freeline": smooth_line,
     "segmented line": polygonal(ROI_TYPE.POLYLINE, (2, 6)),
     "straight line": straight,
+    "ellipse": rotated(ROI_SUBTYPE.ELLIPSE),
+    "rotated rectangle": rotated(ROI_SUBTYPE.ROTATED_RECT),
+    "spline polygon": splined(ROI_TYPE.POLYGON),
+    "spline line": splined(ROI_TYPE.POLYLINE),
 }
 
 
-def zipped(rois: list[ImagejRoi]) -> bytes:
+def zipped(rois: list[ImagejRoi | bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for index, roi in enumerate(rois):
-            archive.writestr(f"{index:06d}.roi", roi.tobytes())
+            archive.writestr(f"{index:06d}.roi", roi if isinstance(roi, bytes) else roi.tobytes())
     return file.getvalue()
 
 

@@ -1,8 +1,8 @@
-"""Curves of composite ROIs and rounded rectangles, made of straight pieces as Java does it.
+"""Curves as the polygons that ImageJ fills: composites, rounded and rotated rectangles, ellipses, splines.
 
 ImageJ keeps a composite as a list of path segments (``java.awt.geom.PathIterator``) and fills it after
 flattening: a Bezier curve is halved until its control points lie within 0.01 pixel of its chord, at most
-ten times.
+ten times. An ellipse is a polygon of 72 vertices, a spline one of a point every two pixels, 100 at least.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from scipy.interpolate import CubicSpline
 
 from skinoct.roi_types import Points
 
 _FLATNESS = 0.01
 _DEEPEST = 10
 _MOST_POINTS = 1 << 20
+_ELLIPSE_VERTICES = 72
+_SPLINE_EXTENSION = 7
+"""Nodes by which a closed spline goes on periodically beyond either end before it is fitted."""
+_SHORTEST_STEP = 1e-3
 _MOVE, _LINE, _QUADRATIC, _CUBIC, _CLOSE = range(5)
 _POINTS = {_MOVE: 1, _LINE: 1, _QUADRATIC: 2, _CUBIC: 3, _CLOSE: 0}
 
@@ -122,3 +127,51 @@ def rounded_rectangle(left: int, top: int, width: int, height: int, diameter: in
         second = (end[0] - ox * rx * reach, end[1] - oy * ry * reach)
         path += [start, *_flatten([start, first, second, end], 0)]
     return np.array(path, np.float32).astype(np.float64)
+
+
+def rotated_rectangle(start: Points, end: Points, width: float) -> Points:
+    """Return the corners of ImageJ's rotated rectangle around the line from ``start`` to ``end`` (x, y)."""
+    step = end - start
+    side = 0.5 * width / math.hypot(*step.tolist()) * np.array([step[1], -step[0]])
+    return _relative_precision(np.array([start + side, end + side, end - side, start - side]))
+
+
+def ellipse(start: Points, end: Points, aspect: float) -> Points:
+    """Return ImageJ's ellipse: major axis from ``start`` to ``end``, minor axis ``aspect`` times as long."""
+    major = end - start
+    angle = np.arange(_ELLIPSE_VERTICES) * (2 * math.pi / _ELLIPSE_VERTICES)
+    minor = aspect * np.array([-major[1], major[0]])
+    outline = (start + end) / 2 + np.outer(np.cos(angle), major / 2) + np.outer(np.sin(angle), minor / 2)
+    return _relative_precision(outline)
+
+
+def _relative_precision(points: Points) -> Points:
+    """Round as ImageJ does: to single precision, then again relative to the whole pixel of the box."""
+    single = points.astype(np.float32).astype(np.float64)
+    base = np.floor(single.min(axis=0))
+    return np.asarray((single - base).astype(np.float32) + base)
+
+
+def fit_spline(nodes: Points, *, closed: bool) -> Points:
+    """Return the points of ImageJ's spline through ``nodes``.
+
+    A natural cubic spline of x and y each over the sum of the square roots of the distances of nodes
+    (centripetal), evaluated at even steps. The number of points comes from the length of the straight pieces;
+    ImageJ takes a smoothed length for freehand ROIs, whose splines may differ from it in single pixels.
+    """
+    base = nodes.min(axis=0)
+    path = np.concatenate([nodes, nodes[:1]]) - base if closed else nodes - base
+    distances = np.hypot(*np.diff(path, axis=0).T)
+    steps = np.maximum(np.sqrt(distances), _SHORTEST_STEP).astype(np.float32)
+    position = np.concatenate([np.zeros(1, np.float32), np.cumsum(steps, dtype=np.float32)]).astype(
+        np.float64
+    )
+    count = max(100, int(distances.sum() / 2))
+    wanted = np.arange(count) * (position[-1] / (count - 1))
+    if closed:
+        more = min(_SPLINE_EXTENSION, len(path) - 1)
+        before, after = position[-1 - more : -1] - position[-1], position[1 : 1 + more] + position[-1]
+        position = np.concatenate([before, position, after])
+        path = np.concatenate([path[-1 - more : -1], path, path[1 : 1 + more]])
+    spline = CubicSpline(position, path, bc_type="natural")(wanted)
+    return np.asarray(spline.astype(np.float32) + base)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from skinoct.roi_curves import rotated_rectangle
 from skinoct.roi_types import Oval, Paths, Points, Roi, Stroke
 
 Mask = npt.NDArray[np.bool_]
@@ -116,7 +117,9 @@ def _fill_line(line: Stroke, shape: tuple[int, int]) -> Mask:
     if len(points) < 2:
         points = points[0] + np.array([[0.0, 0.0], [1e-3, 0.0]])  # a dot
     polygons = (
-        [_straight(points, width)] if line.straight else [*_segments(points, width), *_bends(points, width)]
+        [rotated_rectangle(points[0], points[-1], width)]
+        if line.straight
+        else [*_segments(points, width), *_bends(points, width)]
     )
     return _fill_union(polygons, shape)
 
@@ -129,15 +132,6 @@ def _single(points: Points) -> Points:
 def _directions(points: Points) -> Points:
     steps = np.diff(points, axis=0)
     return np.asarray(steps / np.hypot(steps[:, 0], steps[:, 1])[:, None])
-
-
-def _straight(points: Points, width: float) -> Points:
-    """Return the corners of ImageJ's rotated rectangle around a straight line."""
-    (dx, dy), (start, end) = _directions(points[[0, -1]])[0], points[[0, -1]]
-    side = 0.5 * width * np.array([dy, -dx])
-    corners = _single(np.array([start + side, end + side, end - side, start - side]))
-    base = np.floor(corners.min(axis=0))  # ImageJ keeps vertices relative to it
-    return np.asarray(_single(corners - base) + base)
 
 
 def _segments(points: Points, width: float) -> list[Points]:

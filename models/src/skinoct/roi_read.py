@@ -13,7 +13,7 @@ from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from skinoct.errors import RoiError
 from skinoct.labels import NUM_CLASSES, Label, label_from_name
-from skinoct.roi_curves import flatten_composite, rounded_rectangle
+from skinoct.roi_curves import ellipse, fit_spline, flatten_composite, rotated_rectangle, rounded_rectangle
 from skinoct.roi_types import Oval, Paths, Points, Roi, Stroke
 from skinoct.roi_zip import zip_entries
 
@@ -26,6 +26,9 @@ _SLICE_IN_NAME = re.compile(r"(\d{4,6})-\d{4,6}-\d{4,6}(?:-\d+)?")
 """ImageJ's own names: slice, y and x of the center, perhaps a counter; 5 and 6 digits for large numbers."""
 
 _AREAS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
+_ROTATED = (ROI_SUBTYPE.ELLIPSE, ROI_SUBTYPE.ROTATED_RECT)
+_PARAMETER_OFFSET = 52
+"""Where a .roi file keeps the aspect ratio of an ellipse or the width of a rotated rectangle."""
 _LINES = (ROI_TYPE.FREELINE, ROI_TYPE.POLYLINE, ROI_TYPE.LINE)
 _FARTHEST = 1e6
 
@@ -94,7 +97,7 @@ def _decode(data: bytes, name: str, file: str, *, single: bool = False) -> Roi:
     if single and raw.name:
         name = raw.name
     try:
-        shape = _shape(raw, f"ROI {name} in {file}")
+        shape = _shape(raw, data, f"ROI {name} in {file}")
     except (ValueError, TypeError, IndexError, OverflowError):
         raise RoiError(
             f"ROI {name} in {file} is damaged. Draw it again or delete it.", kind="not-an-roi"
@@ -122,39 +125,37 @@ def _slice_index(raw: ImagejRoi, name: str) -> int | None:
     return None
 
 
-def _shape(raw: ImagejRoi, who: str) -> Paths | Oval | Stroke:
+def _shape(raw: ImagejRoi, data: bytes, who: str) -> Paths | Oval | Stroke:
     if raw.composite:
         if raw.multi_coordinates is None:
             raise ValueError("a composite without paths")
         return Paths(_checked(flatten_composite(raw.multi_coordinates), who))
-    if raw.subtype != ROI_SUBTYPE.UNDEFINED or raw.options & ROI_OPTIONS.SPLINE_FIT:
-        raise _unsupported(raw, who)
-    if raw.roitype == ROI_TYPE.RECT:
-        return _rectangle(raw)
-    if raw.roitype == ROI_TYPE.OVAL:
-        return Oval(*_box(raw))
-    if raw.roitype in _AREAS:
-        return Paths(_checked((_vertices(raw),), who))
-    if raw.roitype in _LINES:
-        return _line(raw, who)
-    raise _unsupported(raw, who)
+    if raw.subtype in _ROTATED and raw.roitype == ROI_TYPE.FREEHAND:
+        return Paths(_checked((_rotated(raw, data),), who))
+    if raw.subtype == ROI_SUBTYPE.UNDEFINED:
+        if raw.roitype == ROI_TYPE.RECT:
+            return _rectangle(raw)
+        if raw.roitype == ROI_TYPE.OVAL:
+            return Oval(*_box(raw))
+        if raw.roitype in _AREAS:
+            return Paths(_checked((_vertices(raw, closed=True),), who))
+        if raw.roitype in _LINES:
+            return _line(raw, who)
+    kind = raw.subtype.name if raw.subtype != ROI_SUBTYPE.UNDEFINED else raw.roitype.name
+    raise RoiError(
+        f"{who} is of type {kind.lower()}, which covers no area. Delete it from the set.",
+        kind="unsupported-roi",
+    )
 
 
-def _unsupported(raw: ImagejRoi, who: str) -> RoiError:
-    if raw.options & ROI_OPTIONS.SPLINE_FIT:
-        what, cure = (
-            "a spline fit",
-            "Select it in ImageJ, run Edit > Selection > Interpolate, and press Update.",
-        )
-    elif raw.subtype in (ROI_SUBTYPE.ELLIPSE, ROI_SUBTYPE.ROTATED_RECT):
-        what = "an ellipse or a rotated rectangle"
-        cure = (
-            "Select it in ImageJ, run Edit > Selection > Create Mask and then Create Selection, and Update."
-        )
-    else:
-        kind = raw.subtype.name if raw.subtype != ROI_SUBTYPE.UNDEFINED else raw.roitype.name
-        what, cure = f"of type {kind.lower()}, which covers no area", "Delete it from the set."
-    return RoiError(f"{who} is {what} and cannot be used. {cure}", kind="unsupported-roi")
+def _rotated(raw: ImagejRoi, data: bytes) -> Points:
+    """Read an ellipse or a rotated rectangle, both kept as a line and a number."""
+    start, end = np.array([[raw.x1, raw.y1], [raw.x2, raw.y2]], np.float64)
+    (number,) = struct.unpack_from(">f", data, _PARAMETER_OFFSET)
+    if not (np.isfinite([*start, *end, number]).all() and (start != end).any()):
+        raise ValueError("no axis")
+    make = ellipse if raw.subtype == ROI_SUBTYPE.ELLIPSE else rotated_rectangle
+    return make(start, end, number)
 
 
 def _checked(paths: tuple[Points, ...], who: str) -> tuple[Points, ...]:
@@ -189,17 +190,20 @@ def _rectangle(raw: ImagejRoi) -> Paths:
     return Paths((np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64),))
 
 
-def _vertices(raw: ImagejRoi) -> Points:
+def _vertices(raw: ImagejRoi, *, closed: bool) -> Points:
     """Return absolute vertices, rounded where ImageJ rounds them: relative to the smallest, in float32."""
     if raw.subpixelresolution and raw.subpixel_coordinates is not None:
-        points = np.asarray(raw.subpixel_coordinates, np.float32)
-        if not len(points) or not np.isfinite(points).all():
+        single = np.asarray(raw.subpixel_coordinates, np.float32)
+        if not len(single) or not np.isfinite(single).all():
             return np.full((1, 2), np.inf)
-        base = points.min(axis=0)
-        return np.asarray((points - base).astype(np.float64) + base.astype(np.float64))
-    if raw.integer_coordinates is None:
+        base = single.min(axis=0)
+        points = np.asarray((single - base).astype(np.float64) + base.astype(np.float64))
+    elif raw.integer_coordinates is not None:
+        points = np.asarray(raw.integer_coordinates + np.array([raw.left, raw.top]), np.float64)
+    else:
         raise ValueError("no vertices")
-    return np.asarray(raw.integer_coordinates + np.array([raw.left, raw.top]), np.float64)
+    is_spline = raw.options & ROI_OPTIONS.SPLINE_FIT and len(points) > 1 and np.abs(points).max() < _FARTHEST
+    return fit_spline(points, closed=closed) if is_spline else points
 
 
 def _line(raw: ImagejRoi, who: str) -> Stroke:
@@ -207,7 +211,7 @@ def _line(raw: ImagejRoi, who: str) -> Stroke:
     if straight:
         points: Points = np.array([[raw.x1, raw.y1], [raw.x2, raw.y2]], np.float64)
     else:
-        points = _vertices(raw).astype(np.float32).astype(np.float64)
+        points = _vertices(raw, closed=False).astype(np.float32).astype(np.float64)
     width: Any = raw.float_stroke_width if raw.float_stroke_width > 0 else raw.stroke_width
     if not len(points) or not 0 <= width < _FARTHEST:
         raise ValueError("no line")
