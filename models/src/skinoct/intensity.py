@@ -1,0 +1,63 @@
+"""From the numbers of a file to the numbers a network sees, the same in training and in use.
+
+Microscopes differ in bit depth, gain and gamma. Two percentiles of the whole tomogram become 0 and 1, and a root
+lifts the dim dermis, where the DEJ has to be found, out of the glare of the corneum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class IntensityConfig(BaseModel):
+    """How voxels are normalized; stored in a checkpoint's card."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low_percentile: float = Field(default=0.5, ge=0, le=100)
+    """Percentile of the tomogram that becomes 0."""
+    high_percentile: float = Field(default=99.5, ge=0, le=100)
+    """Percentile of the tomogram that becomes 1; anything brighter is clipped."""
+    power: float = Field(default=0.5, gt=0, le=4)
+    """Exponent applied after scaling to 0..1."""
+    sample_slices: int = Field(default=16, ge=1)
+    """Percentiles are taken over this many slices spread over the tomogram."""
+
+
+@dataclass(frozen=True)
+class IntensityScale:
+    """Voxel values that become 0 and 1."""
+
+    low: float
+    high: float
+
+
+def sample_indices(slices: int, config: IntensityConfig) -> list[int]:
+    """Return the 0-based slices whose voxels decide the scale, spread evenly from first to last."""
+    count = min(slices, config.sample_slices)
+    return sorted({round(z) for z in np.linspace(0, slices - 1, count)})
+
+
+def measure_intensity(samples: Iterable[npt.NDArray[Any]], config: IntensityConfig) -> IntensityScale:
+    """Find the scale from sample slices, each (Y, X) of any real type.
+
+    A constant sample gives a scale of width one, so that normalizing never divides by zero.
+    """
+    values = np.concatenate([np.asarray(sample, np.float32).ravel() for sample in samples])
+    low, high = np.percentile(values, [config.low_percentile, config.high_percentile])
+    return IntensityScale(float(low), float(high) if high > low else float(low) + 1.0)
+
+
+def normalize(block: npt.NDArray[Any], scale: IntensityScale, config: IntensityConfig) -> npt.NDArray[np.float32]:
+    """Map voxels (any shape) to float32 in 0..1."""
+    scaled: npt.NDArray[np.float32] = np.subtract(block, scale.low, dtype=np.float32)
+    scaled *= np.float32(1.0 / (scale.high - scale.low))
+    np.clip(scaled, 0.0, 1.0, out=scaled)
+    np.power(scaled, np.float32(config.power), out=scaled)
+    return scaled
