@@ -64,14 +64,10 @@ def agreement(first: Path, second: Path, tomogram: Path, options: LabelOptions) 
     image = open_image(Case(tomogram.parent.name, tomogram, first))
     um = pixel_um_of(image)
     shape = image.voxels.shape
-    one, other = (
-        read_labels(Case(path.name, tomogram, path), shape, options, um[0]) for path in (first, second)
-    )
+    one, other = (read_labels(Case(path.name, tomogram, path), shape, options, um[0]) for path in (first, second))
     both = np.flatnonzero(one.any(axis=(1, 2)) & other.any(axis=(1, 2)))
     if both.size == 0:
-        raise DatasetError(
-            f"{first} and {second} have no annotated slice in common, so nothing can be compared."
-        )
+        raise DatasetError(f"{first} and {second} have no annotated slice in common, so nothing can be compared.")
     one, other = one[both], other[both]
     known = (one > 0) & (other > 0)
     errors = column_errors(other, one, um[0])

@@ -67,9 +67,7 @@ def derive_layers(
     gap = drawn == 0
     filled = np.where(gap, table[above, below], drawn)
     reach = max(1, round(MIN_EPIDERMIS_UM / pixel_um))
-    filled = np.where(
-        (filled == 0) & (above == _TOP) & _just_above_dej(drawn, reach), Label.EPIDERMIS, filled
-    )
+    filled = np.where((filled == 0) & (above == _TOP) & _just_above_dej(drawn, reach), Label.EPIDERMIS, filled)
     if ignored is not None:
         filled[ignored & gap] = 0
     return filled.astype(np.uint8)

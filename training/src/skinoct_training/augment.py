@@ -53,9 +53,7 @@ class AugmentConfig(BaseModel):
     """Share of the crops that are blurred."""
 
 
-def augment(
-    images: Tensor, labels: Tensor, generator: torch.Generator, config: AugmentConfig
-) -> tuple[Tensor, Tensor]:
+def augment(images: Tensor, labels: Tensor, generator: torch.Generator, config: AugmentConfig) -> tuple[Tensor, Tensor]:
     """Change a batch of crops at random.
 
     Parameters
@@ -74,9 +72,7 @@ def augment(
     labels : uint8, shape (B, H, W)
         0 where nothing is known.
     """
-    scaled = (
-        images.float() / torch.iinfo(images.dtype).max if not images.is_floating_point() else images.float()
-    )
+    scaled = images.float() / torch.iinfo(images.dtype).max if not images.is_floating_point() else images.float()
     scaled, labels = warp(scaled, labels, generator, config)
     return recolor(scaled, labels, generator, config), labels
 
@@ -106,14 +102,10 @@ class Dice:
     def smooth(self, length: int, knots: int) -> Tensor:
         """Return random curves of shape (B, length), about -1 to 1, that bend about ``knots`` times."""
         curve = self.normal(0.6, 1, max(2, knots))
-        return functional.interpolate(curve, size=length, mode="linear", align_corners=True)[:, 0].clamp(
-            -1, 1
-        )
+        return functional.interpolate(curve, size=length, mode="linear", align_corners=True)[:, 0].clamp(-1, 1)
 
 
-def warp(
-    images: Tensor, labels: Tensor, generator: torch.Generator, config: AugmentConfig
-) -> tuple[Tensor, Tensor]:
+def warp(images: Tensor, labels: Tensor, generator: torch.Generator, config: AugmentConfig) -> tuple[Tensor, Tensor]:
     """Stretch, shift, tilt, bend and mirror; all slices of a crop alike."""
     batch, _, height, width = images.shape
     dice = Dice(batch, generator)

@@ -70,13 +70,14 @@ def constant_thickness(annotated: LabelArray, thickness_px: float, band_px: floa
     band_px : float
         Thickness of the band.
     """
-    surface = skin_surface(annotated)
+    known = skin_surface(annotated)
+    # Where the surface lies above the image, its usual depth is the best that can be said without a DEJ.
+    usual = float(np.nanmedian(known)) if np.isfinite(known).any() else 0.0
+    surface = np.nan_to_num(known, nan=usual)[:, None, :]
     rows = np.arange(annotated.shape[1])[None, :, None] + 0.5
-    depth = rows - np.nan_to_num(surface, nan=np.inf)[:, None, :] - thickness_px
-    drawn = np.where(
-        depth < -band_px / 2, Label.EPIDERMIS, np.where(depth < band_px / 2, Label.DEJ, Label.DERMIS)
-    )
-    above = rows < np.nan_to_num(surface, nan=np.inf)[:, None, :]
+    depth = rows - surface - thickness_px
+    drawn = np.where(depth < -band_px / 2, Label.EPIDERMIS, np.where(depth < band_px / 2, Label.DEJ, Label.DERMIS))
+    above = rows < surface
     outside = np.where(annotated == Label.GLASS, Label.GLASS, Label.GLYCEROL)
     return np.where(above, outside, drawn).astype(np.uint8)
 
@@ -84,7 +85,7 @@ def constant_thickness(annotated: LabelArray, thickness_px: float, band_px: floa
 def skin_surface(annotated: LabelArray) -> npt.NDArray[np.float64]:
     """Return the first tissue row of each column of (Z, Y, X), shape (Z, X); NaN where unknown."""
     tissue = annotated >= Label.EPIDERMIS
-    known = tissue.any(axis=1) & (annotated[:, 0] > 0)
+    known = tissue.any(axis=1) & (annotated[:, 0] > 0) & ~tissue[:, 0]
     return np.where(known, tissue.argmax(axis=1), np.nan).astype(np.float64)
 
 

@@ -46,9 +46,7 @@ def folds(options: FitOptions, settings: dict[str, Any]) -> Iterator[tuple[str, 
     """
     cases = find_cases(options.data.folder, options.data.labels.source)
     if len(cases) < 2:
-        raise DatasetError(
-            f"{options.data.folder} holds one tomogram only; leaving it out leaves nothing to train on."
-        )
+        raise DatasetError(f"{options.data.folder} holds one tomogram only; leaving it out leaves nothing to train on.")
     for number, case in enumerate(cases, 1):
         print(f"Fold {number} of {len(cases)}: without {case.name}", file=sys.stderr)
         fold = replace(

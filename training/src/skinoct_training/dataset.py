@@ -88,9 +88,7 @@ def find_cases(data: str | Path, source: LabelSource = "auto") -> list[Case]:
     """
     folder = Path(data)
     if not folder.is_dir():
-        raise DatasetError(
-            f"There is no folder {folder}; give the folder that holds one folder per tomogram."
-        )
+        raise DatasetError(f"There is no folder {folder}; give the folder that holds one folder per tomogram.")
     subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     cases = [case_of(sub, source) for sub in subfolders if image_file(sub) is not None]
     if not cases:
@@ -122,15 +120,12 @@ def case_of(folder: Path, source: LabelSource = "auto") -> Case:
 
 
 def _annotation_file(folder: Path, source: LabelSource) -> Path:
-    wanted = {"auto": ("labels.tif", "RoiSet.zip"), "labels": ("labels.tif",), "rois": ("RoiSet.zip",)}[
-        source
-    ]
+    wanted = {"auto": ("labels.tif", "RoiSet.zip"), "labels": ("labels.tif",), "rois": ("RoiSet.zip",)}[source]
     for name in wanted:
         if (folder / name).is_file():
             return folder / name
     raise DatasetError(
-        f"{folder} has a tomogram but no {' and no '.join(wanted)}; add the annotation or move the folder "
-        "away."
+        f"{folder} has a tomogram but no {' and no '.join(wanted)}; add the annotation or move the folder away."
     )
 
 
@@ -173,9 +168,7 @@ def native_pixel_um(cases: list[Case]) -> float:
     return float(np.median([pixel_um_of(open_image(case))[0] for case in cases]))
 
 
-def read_labels(
-    case: Case, shape: tuple[int, int, int], options: LabelOptions, pixel_um: float
-) -> LabelArray:
+def read_labels(case: Case, shape: tuple[int, int, int], options: LabelOptions, pixel_um: float) -> LabelArray:
     """Read what was drawn and derive what geometry decides.
 
     Returns
@@ -266,9 +259,7 @@ def load_volume(case: Case, *, pixel_um: float, intensity: IntensityConfig, opti
     drawn = read_labels(case, shape, options, um_y)
     annotated = np.flatnonzero(drawn.any(axis=(1, 2)))
     if annotated.size == 0:
-        raise DatasetError(
-            f"{case.annotation} labels not a single pixel of {case.image.name}; draw ROIs on it first."
-        )
+        raise DatasetError(f"{case.annotation} labels not a single pixel of {case.image.name}; draw ROIs on it first.")
     runs = band_runs(drawn[annotated])
     size = (_rescaled(shape[1], um_y / pixel_um), _rescaled(shape[2], um_x / pixel_um))
     images, labels = byte_store((shape[0], *size)), byte_store((shape[0], *size))

@@ -94,9 +94,7 @@ class Outcome:
     """Tomograms that the checkpoint was trained on."""
 
 
-def read_subject(
-    case: Case, options: EvaluationOptions, intensity: IntensityConfig
-) -> tuple[Subject, Tomogram]:
+def read_subject(case: Case, options: EvaluationOptions, intensity: IntensityConfig) -> tuple[Subject, Tomogram]:
     """Read the annotated slices of a tomogram.
 
     Raises
@@ -138,9 +136,7 @@ def evaluate(
     paper = Predictor(unweighted(options.paper)) if options.paper else None
     intensity = IntensityConfig(**checkpoint.card.intensity)
     trained_on = set(checkpoint.card.data.get("trained_on", []))
-    hashes = {
-        str(checkpoint.card.data.get("files", {}).get(name, {}).get("tomogram.tif")) for name in trained_on
-    }
+    hashes = {str(checkpoint.card.data.get("files", {}).get(name, {}).get("tomogram.tif")) for name in trained_on}
     thickness = mean_thickness_um(cases, options)
     outcome = Outcome()
     for case in cases:
@@ -230,8 +226,7 @@ def measure_model(outcome: Outcome, subject: Subject, segmentation: Segmentation
 def examples(subject: Subject, labels: LabelArray) -> Iterator[Example]:
     """Choose the slices with the least, the median and the largest DEJ error."""
     errors = [
-        score(labels[z : z + 1], subject.annotated[z : z + 1], um=subject.um)["dej.mae_um"]
-        for z in range(len(labels))
+        score(labels[z : z + 1], subject.annotated[z : z + 1], um=subject.um)["dej.mae_um"] for z in range(len(labels))
     ]
     order = [int(z) for z in np.argsort(errors) if np.isfinite(errors[int(z)])]
     for z in dict.fromkeys(order[i] for i in (0, len(order) // 2, -1) if order):
@@ -266,7 +261,5 @@ def report(outcome: Outcome, checkpoint: Checkpoint, options: EvaluationOptions)
             for n, claimed, good in outcome.calibration
             if n
         ],
-        "baselines": {
-            name: nest(summarize(rows)) for name, rows in outcome.figures.items() if name != "model"
-        },
+        "baselines": {name: nest(summarize(rows)) for name, rows in outcome.figures.items() if name != "model"},
     }

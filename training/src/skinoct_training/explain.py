@@ -80,9 +80,7 @@ def favorite_input(network: UNet, index: int, *, steps: int, seed: int) -> Tenso
         image.requires_grad_(True)
         (gradient,) = torch.autograd.grad(excitation(network, image, index).mean(), image)
         image = image.detach() + 0.05 * gradient / (gradient.std() + 1e-12)
-        image = (0.9 * image + 0.1 * functional.avg_pool2d(image, 3, 1, 1, count_include_pad=False)).clamp(
-            0, 1
-        )
+        image = (0.9 * image + 0.1 * functional.avg_pool2d(image, 3, 1, 1, count_include_pad=False)).clamp(0, 1)
     return image
 
 

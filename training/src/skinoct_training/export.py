@@ -194,9 +194,7 @@ def input_tensor(sample: Path, network: ExportedNetwork, card: Card) -> v0_5.Inp
         axes=[
             v0_5.BatchAxis(),
             v0_5.ChannelAxis(channel_names=names),
-            v0_5.SpaceInputAxis(
-                id=v0_5.AxisId("y"), size=v0_5.ParameterizedSize(min=rows, step=rows), **space(card)
-            ),
+            v0_5.SpaceInputAxis(id=v0_5.AxisId("y"), size=v0_5.ParameterizedSize(min=rows, step=rows), **space(card)),
             v0_5.SpaceInputAxis(
                 id=v0_5.AxisId("x"), size=v0_5.ParameterizedSize(min=columns, step=columns), **space(card)
             ),

@@ -49,9 +49,7 @@ def draw_confusion(confusion: dict[str, npt.NDArray[np.int64]]) -> Figure:
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for row, column in np.ndindex(share.shape):
             value = share[row, column]
-            axes.text(
-                column, row, f"{value:.2f}", ha="center", va="center", color="w" if value > 0.5 else "k"
-            )
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="w" if value > 0.5 else "k")
         axes.set_xticks(range(len(NAMES)), NAMES, rotation=45)
         axes.set_yticks(range(len(NAMES)), NAMES)
         axes.set(title=method.replace("_", " "), xlabel="predicted", ylabel="annotated")
@@ -103,9 +101,7 @@ def draw_tomograms(outcome: Outcome) -> Figure:
     return figure
 
 
-def overlay(
-    image: npt.NDArray[Any], labels: npt.NDArray[np.uint8], opacity: float = 0.35
-) -> npt.NDArray[np.uint8]:
+def overlay(image: npt.NDArray[Any], labels: npt.NDArray[np.uint8], opacity: float = 0.35) -> npt.NDArray[np.uint8]:
     """Lay label colors (Y, X) over a gray image (Y, X) in 0..1; returns uint8 (Y, X, 3)."""
     gray = np.repeat(np.clip(image, 0, 1)[..., None] * 255, 3, axis=2)
     colors = color_table(overlay=True)[labels].astype(np.float32)

@@ -106,20 +106,14 @@ def fit(options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | Non
         return fit_on(device, options, settings)
 
 
-def fit_on(
-    device: torch.device, options: FitOptions, settings: dict[str, Any]
-) -> tuple[Checkpoint | None, Standing]:
+def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | None, Standing]:
     """Do what ``fit`` says, on one device."""
     if options.out.exists() and not options.resume:
-        raise OptionError(
-            f"{options.out} exists already; choose another name, or --resume to go on with its run."
-        )
+        raise OptionError(f"{options.out} exists already; choose another name, or --resume to go on with its run.")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     base = open_checkpoint(options.start) if options.start is not None else None
-    config = adopt(
-        make_config(settings), base, asked="network" in settings or settings.get("recipe") == "paper"
-    )
+    config = adopt(make_config(settings), base, asked="network" in settings or settings.get("recipe") == "paper")
     selection = select(options.data, config.seed, fine_tune=base is not None)
     run = RunFolder(options.run, resume=options.resume, writing=rank() == 0)
     recipe = {

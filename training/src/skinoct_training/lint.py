@@ -126,9 +126,7 @@ def _shared_file(case: Case, seen: dict[str, str]) -> Iterator[Finding]:
         )
 
 
-def duplicated_slices(
-    case: Case, tomogram: Tomogram, seen: dict[bytes, tuple[str, int]]
-) -> Iterator[Finding]:
+def duplicated_slices(case: Case, tomogram: Tomogram, seen: dict[bytes, tuple[str, int]]) -> Iterator[Finding]:
     """Find slices that occur twice; in two tomograms they leak when a split comes between the two."""
     for z in range(tomogram.voxels.shape[0]):
         image = np.ascontiguousarray(tomogram.voxels[z : z + 1])
@@ -166,16 +164,13 @@ def _annotation(case: Case, tomogram: Tomogram, options: LabelOptions, result: L
     return labels
 
 
-def bad_rois(
-    case: Case, rois: Sequence[Roi], shape: tuple[int, int, int], options: LabelOptions
-) -> Iterator[Finding]:
+def bad_rois(case: Case, rois: Sequence[Roi], shape: tuple[int, int, int], options: LabelOptions) -> Iterator[Finding]:
     """Name every ROI without class, without slice, past the last slice or off the image."""
     for roi in rois:
         if roi.label is None and options.roi_class is None:
             yield Finding(
                 case.name,
-                f"{roi} does not tell its class; rename it (dej-0012, say), give it a group, or use "
-                "--roi-class.",
+                f"{roi} does not tell its class; rename it (dej-0012, say), give it a group, or use --roi-class.",
                 error=True,
                 slice_index=roi.slice_index,
             )
@@ -270,13 +265,9 @@ def whole_set(cases: Sequence[Case], classes: Counter[int]) -> Iterator[Finding]
 
 def _sample(result: Lint, case: Case, tomogram: Tomogram, labels: LabelArray, count: int = 4) -> None:
     """Choose slices for the contact sheet: those with findings first, then evenly spread ones."""
-    suspicious = [
-        f.slice_index for f in result.findings if f.tomogram == case.name and f.slice_index is not None
-    ]
+    suspicious = [f.slice_index for f in result.findings if f.tomogram == case.name and f.slice_index is not None]
     annotated = np.flatnonzero(labels.any(axis=(1, 2)))
-    spread = (
-        annotated[np.linspace(0, len(annotated) - 1, count).round().astype(int)] if annotated.size else []
-    )
+    spread = annotated[np.linspace(0, len(annotated) - 1, count).round().astype(int)] if annotated.size else []
     chosen = _unique([*suspicious, *(int(z) for z in spread)])
     for z in [z for z in chosen if z < labels.shape[0]][:count]:
         image = np.asarray(tomogram.voxels[z : z + 1][0])

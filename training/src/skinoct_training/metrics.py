@@ -168,7 +168,9 @@ def epidermis_error(predicted: LabelArray, annotated: LabelArray, pixel_um: floa
     The thickness of a column is its number of epidermis pixels, so that a single wrong pixel counts as one.
     """
     epidermis = (annotated == Label.EPIDERMIS).sum(axis=1)
-    known = (epidermis > 0) & (annotated > 0).all(axis=1) & ~np.isnan(dej_center(annotated, whole=True))
+    outside_in_view = (annotated[:, 0] > 0) & (annotated[:, 0] < Label.EPIDERMIS)
+    whole = outside_in_view & ~np.isnan(dej_center(annotated, whole=True)) & (annotated > 0).all(axis=1)
+    known = (epidermis > 0) & whole
     error = ((predicted == Label.EPIDERMIS).sum(axis=1) - epidermis)[known] * pixel_um
     if error.size == 0:
         return {"epidermis.thickness_error_um": NAN, "epidermis.thickness_bias_um": NAN}
@@ -193,9 +195,7 @@ def order_violations(predicted: LabelArray) -> float:
     return float((np.diff(predicted.astype(np.int8), axis=1) < 0).any(axis=1).sum())
 
 
-def jitter(
-    predicted: LabelArray, annotated: LabelArray, slices: npt.NDArray[np.intp], pixel_um: float
-) -> float:
+def jitter(predicted: LabelArray, annotated: LabelArray, slices: npt.NDArray[np.intp], pixel_um: float) -> float:
     """Return how much the DEJ error changes from one slice to the next, mean absolute, in um.
 
     Real motion of the tissue between two frames is in the annotation too and cancels. ``slices`` are the

@@ -84,17 +84,14 @@ def select(options: DataOptions, seed: int, *, fine_tune: bool) -> Selection:
         return Selection(cases, [])
     if len(cases) == 1 and fine_tune and options.held_out is None:
         print(
-            "There is one tomogram only, so the error on unseen skin cannot be measured; all of it is "
-            "trained on.",
+            "There is one tomogram only, so the error on unseen skin cannot be measured; all of it is trained on.",
             file=sys.stderr,
         )
         return Selection(cases, [])
     return Selection(*hold_out(cases, options.held_out, seed))
 
 
-def read(
-    selection: Selection, options: DataOptions, intensity: IntensityConfig, model_um: float | None
-) -> TrainingSet:
+def read(selection: Selection, options: DataOptions, intensity: IntensityConfig, model_um: float | None) -> TrainingSet:
     """Read all tomograms of a selection at one pixel size.
 
     Parameters
@@ -175,7 +172,5 @@ def learned_band_um(volumes: Sequence[Volume]) -> float:
     """
     bands = [v.band_um for v in volumes if np.isfinite(v.band_um)]
     if not bands:
-        raise DatasetError(
-            "The annotated DEJ touches the edge of the image in every column; draw it inside the image."
-        )
+        raise DatasetError("The annotated DEJ touches the edge of the image in every column; draw it inside the image.")
     return float(np.median(bands))

@@ -96,9 +96,7 @@ def page(content: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
         f"<p class=note>Weights {content['weights_sha256']}. Research only, not for clinical use.</p>",
     ]
     title = f"skinoct: {html.escape(content['checkpoint'])}"
-    return (
-        f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(parts)}\n"
-    )
+    return f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{''.join(parts)}\n"
 
 
 def comparison(content: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
@@ -107,9 +105,7 @@ def comparison(content: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
     lines = ["<table><tr>" + "".join(f"<th>{h}</th>" for h in heads) + "</tr>"]
     for key, title, ideal in ROWS:
         interval = look_up(content["intervals"], key)
-        spread = (
-            f" [{number(interval[0])}, {number(interval[1])}]" if interval and count_many(content) else ""
-        )
+        spread = f" [{number(interval[0])}, {number(interval[1])}]" if interval and count_many(content) else ""
         cells = [f"<b>{number(look_up(content, key))}</b>{spread}"]
         cells += [number(look_up(b, key)) for b in baselines.values()]
         numbers = "".join(f"<td class=n>{c}</td>" for c in cells)
@@ -136,6 +132,4 @@ def strata(content: Mapping[str, Any]) -> str:
 
 def embedded(path: Path) -> str:
     """Return an image tag that holds a PNG file."""
-    return (
-        f'<img alt="{path.stem}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
-    )
+    return f'<img alt="{path.stem}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'

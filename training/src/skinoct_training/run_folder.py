@@ -53,8 +53,7 @@ class RunFolder:
         self.resuming = resume
         if resume and not (folder / STATE).is_file():
             raise OptionError(
-                f"There is nothing to resume in {folder}; leave --resume away, or give --run the folder of "
-                "the run."
+                f"There is nothing to resume in {folder}; leave --resume away, or give --run the folder of the run."
             )
         self.writing = writing
         if writing and not resume and folder.is_dir() and any(folder.iterdir()):

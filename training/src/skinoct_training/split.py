@@ -36,9 +36,7 @@ def hold_out(cases: Sequence[Case], count: int | None, seed: int) -> tuple[list[
         When ``count`` is negative.
     """
     if count is not None and count < 0:
-        raise OptionError(
-            f"--val {count} is not possible; give the number of tomograms to hold out, 0 or more."
-        )
+        raise OptionError(f"--val {count} is not possible; give the number of tomograms to hold out, 0 or more.")
     if count is None:
         count = max(1, round(DEFAULT_SHARE * len(cases)))
     if count >= len(cases):

@@ -43,9 +43,7 @@ def densest_window(volume: Volume, slices: int) -> Window:
 
 
 @torch.inference_mode()
-def predict_window(
-    network: nn.Module, images: FloatArray, context: int, decode: DecodeConfig | None
-) -> LabelArray:
+def predict_window(network: nn.Module, images: FloatArray, context: int, decode: DecodeConfig | None) -> LabelArray:
     """Segment consecutive normalized slices (n, Y, X); plain argmax where ``decode`` is None."""
     device = next(network.parameters()).device
     decoder = OrderedDecoder(decode, images.shape) if decode else None
@@ -77,8 +75,5 @@ def validate(
     """Measure the DEJ of all windows; ``decode`` is None for plain argmax."""
     network.eval()
     return join_errors(
-        [
-            column_errors(predict_window(network, w.images, context, decode), w.labels, pixel_um)
-            for w in windows
-        ]
+        [column_errors(predict_window(network, w.images, context, decode), w.labels, pixel_um) for w in windows]
     )

@@ -14,9 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, help="RoiSet.zip (or label stack) of one doctor")
     parser.add_argument("second", type=Path, help="that of another, or of the same doctor on another day")
     parser.add_argument("--tomogram", type=Path, required=True, help="the tomogram that both drew on")
-    parser.add_argument(
-        "--roi-class", type=roi_class, metavar="CLASS", help="class of unnamed ROIs, for example dej"
-    )
+    parser.add_argument("--roi-class", type=roi_class, metavar="CLASS", help="class of unnamed ROIs, for example dej")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
 
 

@@ -32,7 +32,5 @@ def run(args: argparse.Namespace) -> None:
         print(f"Contact sheet: {sheet}")
     warnings = len(result.findings) - result.errors
     if result.errors:
-        raise DatasetError(
-            f"{result.errors} errors and {warnings} warnings; mend the errors before training."
-        )
+        raise DatasetError(f"{result.errors} errors and {warnings} warnings; mend the errors before training.")
     print(f"No errors, {warnings} warnings." if warnings else "Nothing to complain about.")

@@ -14,18 +14,14 @@ from skinoct_training.commands.options import add_label_options, label_options
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("data", type=Path, help="folder of tomogram folders, one per subject")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for checkpoints, runs and crossval.json"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, runs and crossval.json")
     long = parser.add_mutually_exclusive_group()
     long.add_argument("--epochs", type=int, help="epochs of each fold (default 40)")
     long.add_argument("--minutes", type=float, help="minutes of each fold instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     parser.add_argument("--config", type=Path, help="JSON file with settings that differ from the defaults")
-    parser.add_argument(
-        "--from", dest="start", metavar="CHECKPOINT", help="fine-tune this checkpoint in each fold"
-    )
+    parser.add_argument("--from", dest="start", metavar="CHECKPOINT", help="fine-tune this checkpoint in each fold")
     parser.add_argument("--recipe", choices=("default", "paper"), default="default")
     parser.add_argument("--batch", type=int, help="crops per step")
     parser.add_argument("--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="size of a crop")

@@ -15,20 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one")
     parser.add_argument("data", type=Path, help="folder of tomogram folders that training never saw")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for report.json, report.html and figures"
-    )
-    parser.add_argument(
-        "--paper", metavar="CHECKPOINT", help="a checkpoint of --recipe paper, to compare with"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for report.json, report.html and figures")
+    parser.add_argument("--paper", metavar="CHECKPOINT", help="a checkpoint of --recipe paper, to compare with")
     parser.add_argument("--explain", action="store_true", help="also show what the filters respond to")
     parser.add_argument(
         "--split",
         choices=("by-tomogram", "by-slice"),
         default="by-tomogram",
-        help=(
-            "by-slice examines the slices that fit --split by-slice held out; it exists only to show the leak"
-        ),
+        help=("by-slice examines the slices that fit --split by-slice held out; it exists only to show the leak"),
     )
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     add_label_options(parser)

@@ -21,29 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     long = parser.add_mutually_exclusive_group()
     long.add_argument("--epochs", type=int, help=f"train this many epochs (default {DEFAULT_EPOCHS})")
     long.add_argument("--minutes", type=float, help="train this many minutes instead")
-    parser.add_argument(
-        "--val", type=int, metavar="N", help="tomograms to hold out (default: 15 %%, at least one)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="same seed, same checkpoint (on a CPU, with --epochs)"
-    )
+    parser.add_argument("--val", type=int, metavar="N", help="tomograms to hold out (default: 15 %%, at least one)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same checkpoint (on a CPU, with --epochs)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--run", type=Path, help="run folder (default: runs/ and the checkpoint's name)")
     parser.add_argument("--config", type=Path, help="JSON file with settings that differ from the defaults")
-    parser.add_argument(
-        "--from", dest="start", metavar="CHECKPOINT", help="fine-tune this checkpoint (folder or name)"
-    )
+    parser.add_argument("--from", dest="start", metavar="CHECKPOINT", help="fine-tune this checkpoint (folder or name)")
     parser.add_argument(
         "--recipe", choices=("default", "paper"), default="default", help="the paper's recipe is the baseline"
     )
     parser.add_argument("--batch", type=int, help="crops per step")
-    parser.add_argument(
-        "--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="size of a training crop"
-    )
-    parser.add_argument(
-        "--pixel-size", type=float, metavar="UM", help="train at this pixel size (default: the data's)"
-    )
+    parser.add_argument("--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="size of a training crop")
+    parser.add_argument("--pixel-size", type=float, metavar="UM", help="train at this pixel size (default: the data's)")
     parser.add_argument("--description", default="", help="one sentence for the checkpoint's card")
     parser.add_argument(
         "--split",
@@ -90,11 +80,7 @@ def run(args: argparse.Namespace) -> None:
         return
     if checkpoint is None:
         raise OptionError("Stopped before the first epoch was over; nothing was saved.")
-    error = (
-        f"DEJ error {standing.best_um:.2f} um on held-out tomograms"
-        if standing.extra
-        else "error not measured"
-    )
+    error = f"DEJ error {standing.best_um:.2f} um on held-out tomograms" if standing.extra else "error not measured"
     print(f"{args.out}: {error}, epoch {standing.best_epoch} of {standing.epoch}.")
     print(f"Measure it with: skinoct-train evaluate {args.out} DATA --out DIR")
 

@@ -33,7 +33,5 @@ def roi_class(text: str) -> Label:
     """Read a class name; argparse shows the error."""
     label = label_from_name(text)
     if not label:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no class; choose glass, glycerol, epidermis, dej or dermis"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no class; choose glass, glycerol, epidermis, dej or dermis")
     return label

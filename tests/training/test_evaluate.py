@@ -1,0 +1,293 @@
+"""Reports, cross-validation and filters, from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skinoct.checkpoint import load_checkpoint
+from skinoct.labels import CLASSES, Label
+from skinoct_training.cli import main
+from skinoct_training.explain import explain, favorite_input
+
+from .conftest import TINY, MakeData, skin, write_stack
+
+BASELINES = {"intensity_viterbi", "constant_thickness_oracle", "same_network_per_pixel"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a tiny network on three tomograms once; returns the folder with `data`, `net` and `tiny.json`."""
+    folder = tmp_path_factory.mktemp("trained")
+    for index in range(3):
+        image, labels = skin(index)
+        write_stack(folder / "data" / f"t{index}" / "tomogram.tif", image)
+        write_stack(folder / "data" / f"t{index}" / "labels.tif", labels)
+    (folder / "tiny.json").write_text(json.dumps(TINY))
+    words = ["fit", str(folder / "data"), "--out", str(folder / "net"), "--run", str(folder / "run")]
+    assert main([*words, "--epochs", "25", "--config", str(folder / "tiny.json"), "--threads", "1"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def evaluate(*words: str | Path) -> int:
+    return main(["evaluate", *map(str, words), "--threads", "1"])
+
+
+def report(folder: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(folder, "report.json").read_text())
+    return content
+
+
+def test_the_report_has_every_key_that_was_promised(
+    trained: Path, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unseen = make_data("unseen", 2, first_seed=10)
+    assert evaluate(trained / "net", unseen, "--out", "report") == 0
+    content = report("report")
+    for tree in (content, *content["baselines"].values(), *content["per_tomogram"].values()):
+        assert set(tree["classes"]) == {c.name for c in CLASSES}
+        assert all({"dice", "recall"} <= set(figures) for figures in tree["classes"].values())
+        assert {
+            "mae_um", "bias_um", "p95_um", "thickness_ratio", "dice", "islands_per_slice", "gap_fraction"
+        } <= set(tree["dej"])  # fmt: skip
+        assert "thickness_error_um" in tree["epidermis"]
+        assert "order_violations" in tree
+    assert set(content["baselines"]) == BASELINES
+    assert content["tomograms"] == ["t0", "t1"]
+    assert content["warnings"] == []
+    assert set(content["strata"]) == {"dark", "middle", "bright"}
+    assert content["dej"]["islands_per_slice"] == content["order_violations"] == 0
+    assert content["dej"]["mae_um"] < 6
+    low, high = content["intervals"]["dej"]["mae_um"]
+    assert low <= content["dej"]["mae_um"] <= high
+    assert sum(row["columns"] for row in content["calibration"]) == 2 * 6 * 64
+    assert np.array(content["confusion"]["model"]).sum() == 2 * 6 * 48 * 64
+    assert "DEJ error, mean absolute" in capsys.readouterr().out
+
+
+def test_the_page_holds_tables_and_figures_in_one_file(trained: Path, make_data: MakeData) -> None:
+    unseen = make_data("unseen", 2, first_seed=10)
+    assert evaluate(trained / "net", unseen, "--out", "report", "--explain") == 0
+    page = Path("report/report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert "http" not in page.replace("</", "")
+    for words in ("intensity viterbi", "constant thickness oracle", "bootstrap", "not for clinical use"):
+        assert words in page
+    pictures = {p.name for p in Path("report").glob("*.png")}
+    assert pictures == {"confusion.png", "triptychs.png", "calibration.png", "tomograms.png", "filters.png"}
+
+
+def test_tomograms_that_were_trained_on_are_named(trained: Path) -> None:
+    assert evaluate(trained / "net", trained / "data", "--out", "report") == 0
+    held = load_checkpoint(trained / "net").card.data["held_out"]
+    (warning,) = report("report")["warnings"]
+    assert "Trained on" in warning
+    assert not any(name in warning for name in held)
+
+
+def test_the_leaking_split_says_so_in_red(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--config", str(trained / "tiny.json"), "--epochs", "1", "--split", "by-slice", "--threads", "1"]
+    assert main(["fit", str(trained / "data"), "--out", "leaky", *words]) == 0
+    assert "SPLIT BY SLICE" in capsys.readouterr().err
+    assert load_checkpoint("leaky").card.data["split"] == "by-slice"
+    assert evaluate("leaky", trained / "data", "--out", "report", "--split", "by-slice") == 0
+    content = report("report")
+    assert "SPLIT BY SLICE" in content["warnings"][0]
+    assert "class=warning" in Path("report/report.html").read_text()
+    assert np.array(content["confusion"]["model"]).sum() == 3 * 1 * 48 * 64
+
+
+def test_the_paper_stands_beside_ours(trained: Path, make_data: MakeData) -> None:
+    settings = Path("small.json")
+    settings.write_text(json.dumps({"epoch_images": 8, "batch": 4, "crop": [48, 48], "val_slices": 2}))
+    words = ["--epochs", "1", "--recipe", "paper", "--config", str(settings), "--threads", "1"]
+    assert main(["fit", str(trained / "data"), "--out", "paper", *words]) == 0
+    unseen = make_data("unseen", 1, first_seed=10)
+    assert evaluate(trained / "net", unseen, "--out", "report", "--paper", "paper") == 0
+    assert set(report("report")["baselines"]) == BASELINES | {"paper_recipe"}
+    assert "paper recipe" in Path("report/report.html").read_text()
+
+
+def test_sparse_roi_sets_are_compared_where_they_say_something(trained: Path, make_data: MakeData) -> None:
+    sparse = make_data("sparse", 2, rois=[Label.DEJ], every=3, first_seed=10)
+    assert evaluate(trained / "net", sparse, "--out", "report") == 0
+    content = report("report")
+    assert content["dej"]["mae_um"] < 8
+    assert content["epidermis"]["thickness_error_um"] is None
+    assert set(content["baselines"]) == {"intensity_viterbi", "same_network_per_pixel"}
+
+
+def test_nothing_is_overwritten(trained: Path, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("thesis").mkdir()
+    Path("thesis/report.html").write_text("mine")
+    assert evaluate(trained / "net", make_data(), "--out", "thesis") == 1
+    assert "never overwritten" in capsys.readouterr().err
+    assert Path("thesis/report.html").read_text() == "mine"
+
+
+def test_an_unknown_checkpoint_is_said(make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate("no-such-model", make_data(), "--out", "report") == 1
+    assert "There is no model 'no-such-model'" in capsys.readouterr().err
+
+
+def test_every_tomogram_is_examined_once_by_a_network_that_never_saw_it(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", str(trained / "tiny.json"), "--epochs", "2", "--threads", "1"]
+    assert main(["crossval", str(trained / "data"), "--out", "cv", *words]) == 0
+    content = json.loads(Path("cv/crossval.json").read_text())
+    assert list(content["folds"]) == ["t0", "t1", "t2"]
+    for name in content["folds"]:
+        card = load_checkpoint(Path("cv/checkpoints") / name).card
+        assert name not in card.data["trained_on"]
+        assert name not in card.data["files"]
+        assert card.data["held_out"] == []
+    errors = [fold["dej"]["mae_with_gaps_um"] for fold in content["folds"].values()]
+    assert content["mean"]["dej"]["mae_with_gaps_um"] == pytest.approx(np.mean(errors))
+    assert content["standard_deviation"]["dej"]["mae_with_gaps_um"] == pytest.approx(np.std(errors, ddof=1))
+    assert "mean" in capsys.readouterr().out
+
+
+def test_one_tomogram_cannot_be_left_out(make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crossval", str(make_data(count=1)), "--out", "cv"]) == 1
+    assert "one tomogram only" in capsys.readouterr().err
+
+
+def test_filters_are_excited_by_what_they_find(trained: Path) -> None:
+    from skinoct.engines.torch_engine import build_network
+
+    network = build_network(load_checkpoint(trained / "net")).requires_grad_(False)
+    start = favorite_input(network, Label.GLYCEROL - 1, steps=0, seed=0)
+    found = favorite_input(network, Label.GLYCEROL - 1, steps=20, seed=0)
+
+    def share(image: Any) -> float:
+        return float((network(image).argmax(dim=1) == Label.GLYCEROL - 1).float().mean())
+
+    assert share(found) > share(start) + 0.2
+    assert float(found.min()) >= 0
+    assert float(found.max()) <= 1
+    assert explain(load_checkpoint(trained / "net"), Path("filters.png"), steps=1).stat().st_size > 1000
+
+
+def test_explain_from_the_command_line(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", str(trained / "net"), "--out", "f.png", "--steps", "1"]) == 0
+    assert main(["explain", str(trained / "net"), "--out", "f.png", "--steps", "1"]) == 1
+    assert "never overwritten" in capsys.readouterr().err
+
+
+class TestAgreement:
+    def test_two_doctors(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        from dataclasses import replace
+
+        from skinoct.rois import Paths, read_roi_set, write_roi_set
+
+        data = make_data(rois=[Label.GLYCEROL, Label.DEJ])
+        first = data / "t0" / "RoiSet.zip"
+        lower = []
+        for roi in read_roi_set(first):
+            assert isinstance(roi.shape, Paths)
+            if roi.label == Label.DEJ:
+                lower.append(replace(roi, shape=Paths(tuple(p + np.array([0, 2]) for p in roi.shape.paths))))
+        write_roi_set(data / "second.zip", lower[:4])
+        words = [str(first), str(data / "second.zip"), "--tomogram", str(data / "t0" / "tomogram.tif")]
+        assert main(["agree", *words, "--json", "agree.json"]) == 0
+        out = capsys.readouterr().out
+        assert "Slices that both annotated: 4" in out
+        assert "second minus first: +1.80 um" in out
+        content = json.loads(Path("agree.json").read_text())
+        assert content["dej"]["mae_um"] == pytest.approx(1.8)
+        assert 0 < content["classes"]["dej"]["dice"] < 1
+        assert main(["agree", str(first), *words[:1], *words[2:]]) == 0
+        assert "mean distance in depth: 0.00 um" in capsys.readouterr().out
+        assert main(["agree", *words, "--json", "agree.json"]) == 1
+
+    def test_nothing_in_common(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        data = make_data(count=1)
+        labels = skin(0)[1]
+        for name, keep in (("a.tif", 0), ("b.tif", 3)):
+            part = labels.copy()
+            part[np.arange(6) != keep] = 0
+            write_stack(data / name, part)
+        words = [str(data / "a.tif"), str(data / "b.tif"), "--tomogram", str(data / "t0" / "tomogram.tif")]
+        assert main(["agree", *words]) == 1
+        assert "no annotated slice in common" in capsys.readouterr().err
+
+
+class TestCheck:
+    def findings(self, capsys: pytest.CaptureFixture[str], data: Path, status: int) -> str:
+        Path("sheet.png").unlink(missing_ok=True)
+        assert main(["check", str(data), "--sheet", "sheet.png"]) == status
+        return capsys.readouterr().out
+
+    def test_a_clean_set(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        out = self.findings(capsys, make_data(rois=[Label.GLASS, Label.GLYCEROL, Label.DEJ]), 0)
+        assert "Nothing to complain about" in out
+        assert Path("sheet.png").stat().st_size > 5000
+
+    def test_every_mistake_is_named_with_file_roi_and_slice(
+        self, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from dataclasses import replace
+
+        from skinoct.rois import Paths, read_roi_set, write_roi_set
+
+        data = make_data(count=7, rois=[Label.GLASS, Label.GLYCEROL, Label.DEJ])
+        sets = {f"t{k}": read_roi_set(data / f"t{k}" / "RoiSet.zip") for k in range(7)}
+
+        def shifted(roi: Any, dx: float, dy: float) -> Any:
+            return replace(roi, shape=Paths(tuple(p + np.array([dx, dy]) for p in roi.shape.paths)))
+
+        unknown = replace(sets["t0"][0], name="0001-0010-0020", label=None)
+        late = replace(sets["t0"][1], slice_index=99)
+        away = shifted(sets["t0"][2], 1000, 0)
+        write_roi_set(data / "t0" / "RoiSet.zip", [unknown, late, away, *sets["t0"][3:]], overwrite=True)
+        shutil.copy(data / "t1" / "RoiSet.zip", data / "t2" / "RoiSet.zip")
+        deep = [shifted(r, 0, 12) if r.label == Label.GLYCEROL and r.slice_index == 2 else r for r in sets["t3"]]
+        epidermis = replace(shifted(sets["t3"][7], 0, 8), label=Label.EPIDERMIS, name="epidermis-0003", slice_index=2)
+        write_roi_set(data / "t3" / "RoiSet.zip", [*deep, epidermis], overwrite=True)
+        thick = [r for r in sets["t4"] if not (r.label == Label.DEJ and r.slice_index == 1) and r.slice_index != 4]
+        wide = [shifted(r, 0, dy) for r in sets["t4"] if r.label == Label.DEJ and r.slice_index == 1 for dy in (-3, 3)]
+        half = Paths((np.array([[0.0, 30], [40, 30], [40, 35], [0, 35]]),))
+        thick = [replace(r, shape=half) if r.label == Label.DEJ and r.slice_index == 5 else r for r in thick]
+        write_roi_set(data / "t4" / "RoiSet.zip", [*thick, *wide], overwrite=True)
+        image = skin(5)[0]
+        image[3] = image[2]
+        write_stack(data / "t5" / "tomogram.tif", image)
+        (data / "t6" / "RoiSet.zip").write_bytes(b"not a zip")
+
+        out = self.findings(capsys, data, 1)
+        for words in (
+            "ERROR: t0, slice 1: ROI 0001-0010-0020 in t0/RoiSet.zip does not tell its class",
+            "lies in slice 100, but the tomogram has 6",
+            "covers no pixel of the image",
+            "ERROR: t2: RoiSet.zip is the same file as that of t1",
+            "ERROR: t3: t3: ROI glycerol-0003",
+            "warning: t4, slice 2: RoiSet.zip, ROI dej-0002, dej-0002-2: the DEJ band is 10",
+            "warning: t4, slice 5: RoiSet.zip: no annotation from here to slice 5",
+            "warning: t4, slice 6: RoiSet.zip, ROI dej-0006: the DEJ is missing in 24 columns, x = 40 to 63",
+            "warning: t5, slice 4: is the same image as slice 3",
+            "ERROR: t6: t6/RoiSet.zip is neither a RoiSet.zip nor a .roi file",
+        ):
+            assert words in out, f"{words!r} not in:\n{out}"
+
+    def test_another_tomograms_set_is_suspected(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        data = make_data()
+        write_stack(data / "t0" / "tomogram.tif", 255 - skin(0)[0])
+        assert "does the set belong to this tomogram?" in self.findings(capsys, data, 0).replace("\n", " ")
+
+    def test_a_slice_in_two_tomograms_is_a_leak(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        data = make_data()
+        image = skin(0)[0]
+        image[1] = skin(1)[0][4]
+        write_stack(data / "t0" / "tomogram.tif", image)
+        assert "is the same image as slice 2 of t0" in self.findings(capsys, data, 1)
