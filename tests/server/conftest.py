@@ -52,9 +52,7 @@ def post_job() -> Callable[..., JobStatus]:
     """Return a function that posts a job."""
 
     def post(http: httpx.Client, body: bytes, query: str = "", **headers: Any) -> JobStatus:
-        answer = http.post(
-            f"/jobs{query}", content=body, headers={k.replace("_", "-"): v for k, v in headers.items()}
-        )
+        answer = http.post(f"/jobs{query}", content=body, headers={k.replace("_", "-"): v for k, v in headers.items()})
         assert answer.status_code == 202, answer.text
         status = JobStatus.model_validate_json(answer.content)
         assert answer.headers["location"] == f"/jobs/{status.id}"

@@ -31,9 +31,7 @@ def raw_request(server, head: str, seconds: float = 10) -> tuple[bytes, float]:
 
 def test_too_large_by_declared_length(start_server):
     server = start_server("--max-upload-bytes", "100000")
-    answer, seconds = raw_request(
-        server, "POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n"
-    )
+    answer, seconds = raw_request(server, "POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n")
     assert b" 413 " in answer
     assert b"too-large" in answer
     assert b"97.7 KiB" in answer
@@ -117,9 +115,7 @@ def test_slow_headers_and_slow_bodies_end(start_server):
         with contextlib.suppress(ConnectionResetError):
             assert silent.recv(10) == b""
         assert 0.8 < time.monotonic() - started < 3
-    answer, seconds = raw_request(
-        server, "POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc"
-    )
+    answer, seconds = raw_request(server, "POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
     assert b" 408 " in answer
     assert b"upload-timeout" in answer
     assert 0.8 < seconds < 3
@@ -183,9 +179,7 @@ def test_64_clients_with_100_mb_each(start_server, tmp_path):
     def post(_n):
         connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=900)
         try:
-            connection.request(
-                "POST", "/segment", body, {"Content-Type": "image/tiff", "Accept": "application/x-npy"}
-            )
+            connection.request("POST", "/segment", body, {"Content-Type": "image/tiff", "Accept": "application/x-npy"})
             answer = connection.getresponse()
             return answer.status, len(answer.read()), answer.getheader("retry-after")
         finally:

@@ -54,9 +54,7 @@ def test_a_tomogram_that_kills_the_engine_every_time_is_given_up(start_server, s
     assert server.http.post("/segment", content=make_tiff()).status_code == 200
 
 
-def test_accepted_jobs_survive_kill_9_of_the_server(
-    start_server, tmp_path, slow_tiff, make_tiff, post_job, follow
-):
+def test_accepted_jobs_survive_kill_9_of_the_server(start_server, tmp_path, slow_tiff, make_tiff, post_job, follow):
     """Exactly once: each job ends done, once, with the bytes that an undisturbed server gives."""
     data = str(tmp_path / "data")
     server = start_server("--batch", "1", "--data-dir", data)
@@ -64,9 +62,7 @@ def test_accepted_jobs_survive_kill_9_of_the_server(
     finished = post_job(server.http, bodies[0])
     follow(server.http, finished.id)
     before = server.http.get(f"/jobs/{finished.id}/result").content
-    jobs = [
-        post_job(server.http, body, Idempotency_Key=f"k{n}") for n, body in enumerate([slow_tiff, *bodies])
-    ]
+    jobs = [post_job(server.http, body, Idempotency_Key=f"k{n}") for n, body in enumerate([slow_tiff, *bodies])]
     follow(server.http, jobs[0].id, lambda s: s.slices_done > 5)
     children = server.children()
     server.stop(signal.SIGKILL)

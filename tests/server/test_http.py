@@ -71,9 +71,7 @@ def test_form_and_raw_and_npy_bodies_agree(live_server, make_tiff, make_tomogram
 
 def test_chunked_upload(live_server, make_tiff):
     body = make_tiff()
-    answer = live_server.http.post(
-        "/segment", content=(body[i : i + 1000] for i in range(0, len(body), 1000))
-    )
+    answer = live_server.http.post("/segment", content=(body[i : i + 1000] for i in range(0, len(body), 1000)))
     assert answer.status_code == 200
 
 
@@ -189,9 +187,7 @@ def test_models_and_health(live_server):
 
 
 def test_request_id_is_kept_or_made(live_server):
-    assert (
-        live_server.http.get("/healthz", headers={"X-Request-Id": "abc-1"}).headers["x-request-id"] == "abc-1"
-    )
+    assert live_server.http.get("/healthz", headers={"X-Request-Id": "abc-1"}).headers["x-request-id"] == "abc-1"
     made = live_server.http.get("/healthz", headers={"X-Request-Id": "no spaces"}).headers["x-request-id"]
     assert made != "no spaces"
     assert len(made) == 32

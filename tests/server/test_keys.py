@@ -59,9 +59,7 @@ def test_server_with_keys(start_server, keys, make_tiff):
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
         assert answer.json()["type"].endswith("unauthorized")
-    wrong = server.http.get(
-        f"/models?key={secrets['user']}", headers={"Authorization": "Bearer wrong-secret"}
-    )
+    wrong = server.http.get(f"/models?key={secrets['user']}", headers={"Authorization": "Bearer wrong-secret"})
     assert wrong.status_code == 401
     user, admin = ({"Authorization": f"Bearer {secrets[role]}"} for role in ("user", "admin"))
     assert server.http.post("/segment", content=make_tiff(2, 32, 32), headers=user).status_code == 200

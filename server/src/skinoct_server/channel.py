@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 Message = dict[str, Any]
 _LINE_LIMIT = 1 << 20
+_LOOK_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
 
 
 class Channel:
@@ -60,7 +65,8 @@ class Child:
         self.on_event = on_event
         self.on_exit = on_exit
         self.environment = {**os.environ, **(environment or {})}
-        self.starts = 0
+        self.on_restart: Callable[[str, str], None] | None = None
+        """Called with module and reason as well, to count and log it."""
         self._process: asyncio.subprocess.Process | None = None
         self._runner: asyncio.Task[None] | None = None
 
@@ -87,8 +93,7 @@ class Child:
     def kill(self) -> None:
         """End the process now; it is started again unless ``stop`` was called."""
         if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            _kill_group(self._process.pid)
 
     def send(self, message: Message) -> bool:
         """Send a command; False when the process is not there (``on_exit`` tells of the loss)."""
@@ -104,7 +109,6 @@ class Child:
         while True:
             await asyncio.sleep(delay)
             started = asyncio.get_running_loop().time()
-            self.starts += 1
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -117,14 +121,36 @@ class Child:
                 start_new_session=True,  # Ctrl-C in a terminal is for the front, which drains first
             )
             await self._read(self._process)
+            _kill_group(self._process.pid)  # children of a child that died must not keep what it held
             code = await self._process.wait()
-            self.on_exit(
-                f"{self.module} ended by signal {-code}" if code < 0 else f"{self.module} ended ({code})"
-            )
+            reason = f"{self.module} ended by signal {-code}" if code < 0 else f"{self.module} ended ({code})"
+            self.on_exit(reason)
+            if self.on_restart is not None:
+                self.on_restart(self.module, reason)
             lived = asyncio.get_running_loop().time() - started
             delay = 0.0 if lived > 5 else min(5.0, delay * 2 + 0.2)  # no storm of restarts
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Take events until the process has ended."""
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            self.on_event(json.loads(line))
+        while True:
+            try:
+                line = await asyncio.wait_for(process.stdout.readline(), _LOOK_SECONDS)
+            except TimeoutError:
+                if process.returncode is not None:  # what it started keeps the pipe open
+                    return
+                continue
+            if not line:
+                return
+            try:
+                event = json.loads(line)
+            except ValueError:  # the last words of a process that was killed
+                log.warning("%s sent half a line", self.module)
+                continue
+            self.on_event(event)
+
+
+def _kill_group(pid: int) -> None:
+    """End a child with everything that it started; it leads a session of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

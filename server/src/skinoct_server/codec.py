@@ -146,9 +146,12 @@ class Codec:
             os._exit(code)
 
     def _reap(self) -> None:
-        for pid, status in _ended():
+        for pid, status, peak in _ended():
             child = self._running.pop(pid, None)
-            if child is None or status == 0:
+            if child is None:
+                continue
+            self.channel.send({"event": "ended", "peak_bytes": peak})
+            if status == 0:
                 continue
             how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "an error"
             self.channel.send({"id": child.task, "kind": child.reason or "crash", "detail": how})
@@ -165,15 +168,16 @@ class Codec:
         return max(0.0, min(waiting) - time.monotonic()) if waiting else None
 
 
-def _ended() -> Iterator[tuple[int, int]]:
+def _ended() -> Iterator[tuple[int, int, int]]:
+    """Yield process id, status and peak memory in bytes of children that ended."""
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if pid == 0:
             return
-        yield pid, status
+        yield pid, status, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _kill(pid: int) -> None:

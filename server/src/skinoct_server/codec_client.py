@@ -34,6 +34,8 @@ class CodecClient:
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._slots = asyncio.Semaphore(settings.codec_workers)
         self.ready = asyncio.Event()
+        self.peak_bytes = 0
+        """Most memory that one task took so far."""
 
     async def decode(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Read an upload.
@@ -111,6 +113,9 @@ class CodecClient:
     def _on_event(self, event: Message) -> None:
         if event.get("event") == "ready":
             self.ready.set()
+            return
+        if event.get("event") == "ended":
+            self.peak_bytes = max(self.peak_bytes, int(event["peak_bytes"]))
             return
         future = self._waiting.get(event["id"])
         if future is not None and not future.done():

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -119,7 +120,7 @@ class Engine:
                 self._cancelled.add(command["job"])
             else:
                 self._commands.put(command)
-        os._exit(0)
+        os.killpg(0, signal.SIGKILL)  # with everything that a library started
 
 
 def describe(error: errors.SkinoctError) -> dict[str, Any]:

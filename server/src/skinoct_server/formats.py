@@ -25,6 +25,19 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("npy", "application/x-npy", "labels.npy", "label stack as a numpy array, uint8 (Z, Y, X)"),
     Format("zip", "application/zip", "RoiSet.zip", "ROI set for ImageJ's ROI Manager"),
+    Format("dej", "application/vnd.skinoct.dej+zip", "RoiSet-dej.zip", "ROI set of the DEJ band alone"),
+    Format(
+        "light",
+        "application/vnd.skinoct.light+zip",
+        "RoiSet-light.zip",
+        "ROI set of polygons to edit",
+    ),
+    Format(
+        "maps",
+        "application/vnd.skinoct.maps+tiff",
+        "maps.tif",
+        "maps of thickness, DEJ depth and confidence",
+    ),
     Format("json", "application/json", "measurements.json", "measurements of the layers"),
     Format("csv", "text/csv", "measurements.csv", "measurements of each slice as a table"),
 )

@@ -104,6 +104,7 @@ KINDS: dict[str, Kind] = {
             ),
             ("several-files", "Tomogram is spread over files", "Send one file that holds all slices."),
             ("no-such-file", "File is missing", "Send the file again."),
+            ("decompression-bomb", "File grows too much", "Save the tomogram again, without compression."),
             ("constant-image", "Every voxel is the same", "Check that the recording was exported correctly."),
             ("not-finite", "NaN or infinite voxels", "Replace them by numbers and save again."),
             (

@@ -45,6 +45,9 @@ class Service:
         watch("skinoct_running", "Tomograms being segmented", lambda: self.queue.counts["running"])
         watch("skinoct_pending_jobs", "Tomograms admitted", lambda: self.admission.jobs)
         watch("skinoct_pending_bytes", "Bytes of tomograms admitted", lambda: self.admission.size)
+        watch(
+            "skinoct_codec_peak_bytes", "Most memory one upload or answer took", lambda: self.codec.peak_bytes
+        )
         watch("skinoct_ready", "Whether requests are served", lambda: float(self.why_not_ready() is None))
 
     def why_not_ready(self) -> str | None:
@@ -59,8 +62,14 @@ class Service:
             return f"There is no model that can be used in {where}. {reasons}"
         return None
 
+    def _count_restart(self, module: str, reason: str) -> None:
+        log.warning("%s; starting it again", reason)
+        self.metrics.restarts.labels(module.rsplit(".", 1)[-1]).inc()
+
     async def start(self) -> None:
         """Start the child processes and take up old jobs."""
+        for child in (self.codec.child, self.engine.child):
+            child.on_restart = self._count_restart
         self.codec.child.start()
         self.engine.child.start()
         await self.queue.start()

@@ -1,0 +1,64 @@
+"""Send every hostile file to a running server and print what became of each.
+
+python tests/server/hostile.py http://127.0.0.1:8000
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+sys.path.insert(0, str(Path(__file__).parent))
+import corpus
+
+LIMIT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a server made of one file."""
+
+    name: str
+    size: int
+    status: int
+    kind: str
+    seconds: float
+
+    @property
+    def good(self) -> bool:
+        """Whether it was read, or refused for a reason that the reader itself told, in time."""
+        if self.seconds > LIMIT_SECONDS:
+            return False
+        return self.status == 200 or (400 <= self.status < 500 and not self.kind.startswith("decode-"))
+
+
+def send_all(url: str) -> list[Outcome]:
+    """Post all files to `/segment`."""
+    outcomes = []
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
+        for name, data in corpus.files().items():
+            started = time.perf_counter()
+            answer = http.post("/segment", content=data)
+            seconds = time.perf_counter() - started
+            kind = "read" if answer.status_code == 200 else answer.json()["type"].rsplit(":", 1)[-1]
+            outcomes.append(Outcome(name, len(data), answer.status_code, kind, seconds))
+    return outcomes
+
+
+def main() -> int:
+    """Print the table."""
+    outcomes = send_all(sys.argv[1])
+    for item in outcomes:
+        mark = "" if item.good else "  <-- FAILED"
+        print(f"{item.name:32} {item.size:>9} bytes  {item.status} {item.kind:22} {item.seconds:5.2f} s{mark}")
+    good = sum(item.good for item in outcomes)
+    print(f"{good} of {len(outcomes)} as they should be")
+    return 0 if good == len(outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
