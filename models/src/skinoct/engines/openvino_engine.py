@@ -1,11 +1,13 @@
 """OpenVINO: about twice as fast as PyTorch on a CPU; needs the extra ``skinoct[openvino]``.
 
 Precision is earned: on a processor with bfloat16 units the network runs in bfloat16 only if its
-probabilities for the first images stay close to those of PyTorch in float32, else it runs in float32.
+probabilities for a fixed image of skin-like layers stay close to those of PyTorch in float32, else it runs in
+float32. The image is always the same one, so that the same tomogram gets the same labels in every process.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -51,6 +53,9 @@ class OpenVinoEngine:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, threads: int | None = None) -> None:
+        # OpenVINO reports its use over the network, from processes that outlive this one, unless the package
+        # for that is missing. Nothing about a hospital's computers leaves them.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError:
@@ -60,16 +65,17 @@ class OpenVinoEngine:
         self._core = openvino.Core()
         self._network = _WithSoftmax(build_network(checkpoint)).eval()
         self._multiple = self._network.network.multiple
+        self._channels = self._network.network.config.in_slices
         self._model = self._convert(openvino)
         self._threads = threads
         self._lock = threading.Lock()
         self._compiled: dict[tuple[int, ...], Run] = {}
-        self._precision: Precision | None = None
+        self._precision: Precision = self._choose_precision(self._pad(_example(self._channels)))
 
     @property
     def name(self) -> str:
-        """``openvino-f32`` or ``openvino-bf16``; the first batch decides where both are possible."""
-        return f"openvino-{self._precision or 'f32'}"
+        """``openvino-f32`` or ``openvino-bf16``."""
+        return f"openvino-{self._precision}"
 
     @property
     def preferred_batch(self) -> int:
@@ -82,8 +88,6 @@ class OpenVinoEngine:
         padded = self._pad(images)
         with self._lock:
             try:
-                if self._precision is None:
-                    self._precision = self._choose_precision(padded)
                 answer = self._runner(padded.shape[1:], self._precision)(padded)
             except MemoryError:
                 raise OutOfMemoryError(
@@ -102,7 +106,7 @@ class OpenVinoEngine:
 
     def _convert(self, openvino: Any) -> Any:
         rows, columns = self._multiple
-        example = torch.zeros(1, self._network.network.config.in_slices, 2 * rows, 2 * columns)
+        example = torch.zeros(1, self._channels, 2 * rows, 2 * columns)
         with warnings.catch_warnings(), torch.no_grad():
             # Tracing warns that padding is fixed; what reaches the graph is padded already.
             warnings.simplefilter("ignore")
@@ -129,3 +133,14 @@ class OpenVinoEngine:
             exact = self._network(torch.from_numpy(images[:1])).numpy()
         difference = np.abs(self._runner(images.shape[1:], "bf16")(images[:1]) - exact)
         return "bf16" if float(np.quantile(difference, 0.99)) <= MAX_DIFFERENCE else "f32"
+
+
+def _example(channels: int) -> FloatArray:
+    """Return one image (1, C, 224, 256) of dim gel, a bright surface and speckle that fades with depth."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:224, 0:256]
+    depth = rows - 60 - 8 * np.sin(columns / 40)
+    mean = np.where(depth < 0, 0.01, 0.5 * np.exp(-np.maximum(depth, 0) / 60))
+    speckle = rng.gamma(4.0, mean / 4, (1, channels, 224, 256))
+    image: FloatArray = np.sqrt(speckle.clip(0, 1)).astype(np.float32)
+    return image
