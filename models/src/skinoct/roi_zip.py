@@ -62,7 +62,7 @@ def zip_entries(data: bytes, name: str) -> Iterator[tuple[str, bytes]]:
 def _is_bystander(entry: zipfile.ZipInfo) -> bool:
     parts = entry.filename.replace("\\", "/").split("/")
     return (
-        entry.is_dir()
+        entry.filename.endswith("/")  # is_dir() fails on an empty name
         or "__MACOSX" in parts
         or parts[-1].lower() in _BYSTANDERS
         or parts[-1].startswith("._")
