@@ -174,4 +174,7 @@ def fit_spline(nodes: Points, *, closed: bool) -> Points:
         position = np.concatenate([before, position, after])
         path = np.concatenate([path[-1 - more : -1], path, path[1 : 1 + more]])
     spline = CubicSpline(position, path, bc_type="natural")(wanted)
-    return np.asarray(spline.astype(np.float32) + base)
+    # ImageJ keeps the points in single precision relative to their own smallest.
+    single = spline.astype(np.float32) + base.astype(np.float32)
+    smallest = single.min(axis=0)
+    return np.asarray((single - smallest).astype(np.float64) + smallest.astype(np.float64))
