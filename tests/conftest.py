@@ -161,8 +161,9 @@ def start_server(tmp_path: Path, tiny_models: Path) -> Iterator[Callable[..., Li
     started: list[LiveServer] = []
 
     def start(*arguments: str, ready: bool = True) -> LiveServer:
-        options = arguments if "--models" in arguments else ("--models", str(tiny_models), *arguments)
-        started.append(launch(tmp_path, *options, ready=ready))
+        models = () if "--models" in arguments else ("--models", str(tiny_models))
+        engine = () if "--device" in arguments else ("--device", "torch")  # the one that starts fastest
+        started.append(launch(tmp_path, *models, *engine, *arguments, ready=ready))
         return started[-1]
 
     yield start

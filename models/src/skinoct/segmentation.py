@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinoct.labels import Label
-from skinoct.tomogram import PixelSize
+from skinoct.tomogram_types import PixelSize
 
 Decode = Literal["ordered", "pixel"]
 LabelArray = npt.NDArray[np.uint8]

@@ -98,8 +98,7 @@ class Admission:
         # One tomogram is always let in alone, else a budget below its size would refuse it forever.
         if self.size + more > budget and self.size > ticket.size:
             raise self._full(
-                f"{size_text(self.size)} of tomograms are on hand and {size_text(budget)} is all this "
-                "server takes"
+                f"{size_text(self.size)} of tomograms are on hand and {size_text(budget)} is all this server takes"
             )
         jobs, held = self._by_owner[ticket.owner]
         if self.keyed and held > ticket.size and held + more > budget * self.settings.queue_share:
@@ -139,9 +138,7 @@ class Admission:
             )
         starts.append(now)
         if len(self._starts) > 10_000:  # addresses seen long ago must not pile up
-            self._starts = defaultdict(
-                list, {k: v for k, v in self._starts.items() if v and v[-1] > now - 60}
-            )
+            self._starts = defaultdict(list, {k: v for k, v in self._starts.items() if v and v[-1] > now - 60})
 
     def _check_disk(self, more: int) -> None:
         free = shutil.disk_usage(self.folder).free

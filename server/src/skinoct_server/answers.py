@@ -20,9 +20,7 @@ from skinoct_server.service import Service
 class Answer(FileResponse):
     """A file, and something to do when it has been sent or the client is gone."""
 
-    def __init__(
-        self, path: Path, form: Format, headers: dict[str, str], after: Callable[[], Awaitable[None]] | None
-    ):
+    def __init__(self, path: Path, form: Format, headers: dict[str, str], after: Callable[[], Awaitable[None]] | None):
         super().__init__(path, media_type=form.media_type, headers=headers)
         self._after = after
 

@@ -33,9 +33,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.service = service
             yield
 
-    app = FastAPI(
-        version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url="/docs", redoc_url=None
-    )
+    app = FastAPI(version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url="/docs", redoc_url=None)
     app.include_router(routes.router)
     app.include_router(routes_jobs.router)
     problems.install(app)

@@ -27,9 +27,7 @@ class CodecClient:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.child = Child(
-            "skinoct_server.codec", [], self._on_event, self._on_exit, {"OPENBLAS_NUM_THREADS": "1"}
-        )
+        self.child = Child("skinoct_server.codec", [], self._on_event, self._on_exit, {"OPENBLAS_NUM_THREADS": "1"})
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._slots = asyncio.Semaphore(settings.codec_workers)
@@ -140,9 +138,7 @@ def _decode_problem(failure: TaskFailure, name: str, limits: Settings) -> HttpPr
     """Say why an upload cannot be read."""
     again = "Save it anew as an uncompressed TIFF stack (ImageJ: File > Save As > Tiff...) and retry."
     if failure.kind == "lost":
-        return HttpProblem(
-            "engine-failed", "The server lost its reader of uploads. Retry.", {"Retry-After": "2"}
-        )
+        return HttpProblem("engine-failed", "The server lost its reader of uploads. Retry.", {"Retry-After": "2"})
     if failure.kind == "timeout":
         text = f"{name} was not read within {limits.decode_seconds:g} s (setting decode_seconds). {again}"
         return HttpProblem("decode-timeout", text)
@@ -155,7 +151,5 @@ def _decode_problem(failure: TaskFailure, name: str, limits: Settings) -> HttpPr
     if failure.kind == "os" and failure.errno == errno.ENOSPC:
         return _disk_full()
     if failure.kind in ("crash", "os"):
-        return HttpProblem(
-            "decode-crashed", f"{name} cannot be read: it is damaged or of an unusual kind. {again}"
-        )
+        return HttpProblem("decode-crashed", f"{name} cannot be read: it is damaged or of an unusual kind. {again}")
     return HttpProblem(failure.kind, failure.detail)

@@ -35,8 +35,7 @@ def get_caller(request: Request, service: ServiceDep) -> Caller:
     if caller is None:
         raise HttpProblem(
             "unauthorized",
-            "This server needs an API key in the header `Authorization: Bearer KEY`. Ask whoever runs it "
-            "for one.",
+            "This server needs an API key in the header `Authorization: Bearer KEY`. Ask whoever runs it for one.",
             {"WWW-Authenticate": "Bearer"},
         )
     return caller
@@ -70,9 +69,7 @@ def require_ready(service: ServiceDep) -> None:
         ``shutting-down``. A server that still starts takes jobs and lets them wait.
     """
     if service.queue.draining:
-        raise HttpProblem(
-            "shutting-down", "The server is stopping. Retry in a minute.", {"Retry-After": "60"}
-        )
+        raise HttpProblem("shutting-down", "The server is stopping. Retry in a minute.", {"Retry-After": "60"})
     if service.registry.default is None:
         reason = service.why_not_ready() or "The server is starting."
         raise HttpProblem("not-ready", f"{reason} Retry in a few seconds.", {"Retry-After": "3"})

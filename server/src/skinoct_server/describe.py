@@ -55,8 +55,7 @@ UPLOAD_PROBLEMS = (
 ANSWERS: dict[str, Any] = {
     "description": "\n".join(f"- `{form.media_type}`: {form.description}" for form in FORMATS),
     "content": {
-        form.media_type: {"schema": {"type": "object"}} if form.name == "json" else _BINARY
-        for form in FORMATS
+        form.media_type: {"schema": {"type": "object"}} if form.name == "json" else _BINARY for form in FORMATS
     },
     "headers": {
         name: {"description": text, "schema": {"type": "string"}}
@@ -121,6 +120,4 @@ def _use_problems(schema: dict[str, Any]) -> None:
             for status, answer in list(answers.items()):
                 if status.startswith(("4", "5")):
                     answer["content"] = problem
-            answers.setdefault(
-                "500", {"description": "`internal`: an error in the server.", "content": problem}
-            )
+            answers.setdefault("500", {"description": "`internal`: an error in the server.", "content": problem})

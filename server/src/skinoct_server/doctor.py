@@ -29,9 +29,7 @@ class Finding:
 def _versions(_settings: Settings) -> Iterator[Finding]:
     yield Finding(True, "skinoct", f"{__version__}, Python {platform.python_version()}, {platform.system()}")
     supported = hasattr(os, "fork")
-    yield Finding(
-        supported, "system", "Linux or macOS" if supported else "Windows: run the server in WSL or Docker."
-    )
+    yield Finding(supported, "system", "Linux or macOS" if supported else "Windows: run the server in WSL or Docker.")
 
 
 def _engine(_settings: Settings) -> Iterator[Finding]:
@@ -45,9 +43,7 @@ def _engine(_settings: Settings) -> Iterator[Finding]:
         name = torch.cuda.get_device_name()
         yield Finding(free > 2 * GIB, "GPU", f"{name}, {size_text(free)} of {size_text(total)} free")
     else:
-        yield Finding(
-            True, "GPU", f"none; the CPU segments, with {os.cpu_count()} cores (torch {torch.__version__})"
-        )
+        yield Finding(True, "GPU", f"none; the CPU segments, with {os.cpu_count()} cores (torch {torch.__version__})")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
@@ -94,9 +90,7 @@ def _port(settings: Settings) -> Iterator[Finding]:
     try:
         socket.create_server((settings.host, settings.port)).close()
     except OSError as error:
-        yield Finding(
-            False, "port", f"{where} cannot be used ({error.strerror}). Choose another with --port."
-        )
+        yield Finding(False, "port", f"{where} cannot be used ({error.strerror}). Choose another with --port.")
     else:
         yield Finding(True, "port", f"{where} is free")
 

@@ -20,9 +20,7 @@ class Format:
 
 
 FORMATS: tuple[Format, ...] = (
-    Format(
-        "tiff", "image/tiff", "labels.tif", "label stack that ImageJ opens with slices, calibration and LUT"
-    ),
+    Format("tiff", "image/tiff", "labels.tif", "label stack that ImageJ opens with slices, calibration and LUT"),
     Format("npy", "application/x-npy", "labels.npy", "label stack as a numpy array, uint8 (Z, Y, X)"),
     Format("zip", "application/zip", "RoiSet.zip", "ROI set for ImageJ's ROI Manager"),
     Format("dej", "application/vnd.skinoct.dej+zip", "RoiSet-dej.zip", "ROI set of the DEJ band alone"),

@@ -39,9 +39,7 @@ class Parameters:
     ] = None
     decode: Annotated[
         Decode,
-        Query(
-            description="`ordered`: smooth layers in anatomical order. `pixel`: the best class of each pixel."
-        ),
+        Query(description="`ordered`: smooth layers in anatomical order. `pixel`: the best class of each pixel."),
     ] = "ordered"
 
 

@@ -52,8 +52,7 @@ def read_keys(path: Path) -> list[Key]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise OptionError(
-            f"The key file {path} cannot be read ({error.strerror}). Make one with: skinoct-server key "
-            f"{path} NAME"
+            f"The key file {path} cannot be read ({error.strerror}). Make one with: skinoct-server key {path} NAME"
         ) from None
     keys = []
     for number, line in enumerate(lines, 1):
@@ -80,13 +79,9 @@ def add_key(path: Path, name: str, role: Role) -> str:
         When the name is taken or cannot be one.
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
-        raise OptionError(
-            f"{name!r} cannot be the name of a key; use letters, digits, dot, dash and underscore."
-        )
+        raise OptionError(f"{name!r} cannot be the name of a key; use letters, digits, dot, dash and underscore.")
     if path.exists() and path.stat().st_size and name in {key.name for key in read_keys(path)}:
-        raise OptionError(
-            f"{path} has a key named {name} already. Choose another name, or remove its line first."
-        )
+        raise OptionError(f"{path} has a key named {name} already. Choose another name, or remove its line first.")
     key = _PREFIX + secrets.token_urlsafe(32)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "a", encoding="utf-8") as file:

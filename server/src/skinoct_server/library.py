@@ -145,9 +145,7 @@ class Library:
             self._problems[name] = str(error)
         except Exception as error:  # a damaged file can raise anything; the server goes on with the others
             log.exception("checkpoint %s", name)
-            self._problems[name] = (
-                f"The checkpoint {name} cannot be loaded ({type(error).__name__}). Copy it again."
-            )
+            self._problems[name] = f"The checkpoint {name} cannot be loaded ({type(error).__name__}). Copy it again."
         else:
             self._problems.pop(name, None)
             self._folders[card.weights_sha256] = self.folder / name

@@ -45,13 +45,10 @@ KINDS: dict[str, Kind] = {
     "unknown-job": Kind(
         404,
         "Unknown job",
-        "Jobs and results go some time after they finish (setting `result_seconds`); post the tomogram "
-        "again.",
+        "Jobs and results go some time after they finish (setting `result_seconds`); post the tomogram again.",
     ),
     "method-not-allowed": Kind(405, "Method not allowed", "Use a method from the answer's `Allow` header."),
-    "not-acceptable": Kind(
-        406, "No such answer format", "Use one of the `Accept` types that the text lists."
-    ),
+    "not-acceptable": Kind(406, "No such answer format", "Use one of the `Accept` types that the text lists."),
     "upload-timeout": Kind(408, "Upload too slow", "Send the tomogram again over a faster connection."),
     "not-done": Kind(409, "Job is not done", "Wait for state `done`; follow `GET /jobs/{id}/events`."),
     "job-cancelled": Kind(409, "Job was cancelled", "Post the tomogram again if you still need it."),
@@ -104,6 +101,7 @@ KINDS: dict[str, Kind] = {
             ),
             ("several-files", "Tomogram is spread over files", "Send one file that holds all slices."),
             ("no-such-file", "File is missing", "Send the file again."),
+            ("unreadable-file", "File cannot be read", "Send the file again."),
             ("decompression-bomb", "File grows too much", "Save the tomogram again, without compression."),
             ("constant-image", "Every voxel is the same", "Check that the recording was exported correctly."),
             ("not-finite", "NaN or infinite voxels", "Replace them by numbers and save again."),
@@ -195,9 +193,7 @@ def problem_of(kind: str, detail: str, instance: str | None = None) -> Problem:
     info = KINDS[name]
     if detail.startswith("the "):  # "the uploaded tomogram", where a file's name stands in other texts
         detail = "T" + detail[1:]
-    return Problem(
-        type=TYPE_PREFIX + name, title=info.title, status=info.status, detail=detail, instance=instance
-    )
+    return Problem(type=TYPE_PREFIX + name, title=info.title, status=info.status, detail=detail, instance=instance)
 
 
 def response_of(problem: Problem, headers: dict[str, str] | None = None) -> Response:
@@ -260,7 +256,5 @@ def responses(*kinds: str) -> dict[int | str, dict[str, Any]]:
         entry["description"] = "\n\n".join(filter(None, [entry["description"], text]))
         entry["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         if info.status in (429, 503):
-            entry["headers"] = {
-                "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-            }
+            entry["headers"] = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
     return by_status

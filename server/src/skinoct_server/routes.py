@@ -30,9 +30,7 @@ router = APIRouter()
     dependencies=[Depends(require_ready)],
     tags=["segment"],
 )
-async def segment(
-    request: Request, service: ServiceDep, caller: CallerDep, parameters: ParametersDep
-) -> Response:
+async def segment(request: Request, service: ServiceDep, caller: CallerDep, parameters: ParametersDep) -> Response:
     """Send the tomogram as the body; `Accept` picks the answer. Closing the connection cancels it."""
     form = choose(request.headers.get("accept"))
     job = await accept(request, service, caller, parameters, ephemeral=True)
@@ -106,18 +104,14 @@ async def healthz() -> ServerInfo:
     return ServerInfo(version=__version__)
 
 
-@router.get(
-    "/readyz", summary="Does the server take tomograms?", tags=["health"], responses=responses("not-ready")
-)
+@router.get("/readyz", summary="Does the server take tomograms?", tags=["health"], responses=responses("not-ready"))
 async def readyz(service: ServiceDep) -> Readiness:
     """Answer 200 when a request would be served now."""
     reason = service.why_not_ready()
     if reason is not None:
         kind = "shutting-down" if service.queue.draining else "not-ready"
         raise HttpProblem(kind, reason, {"Retry-After": "3"})
-    return Readiness(
-        model=service.registry.default or "", device=service.engine.device, jobs=service.admission.jobs
-    )
+    return Readiness(model=service.registry.default or "", device=service.engine.device, jobs=service.admission.jobs)
 
 
 @router.get("/metrics", summary="Prometheus metrics", tags=["health"], response_class=Response)

@@ -78,9 +78,7 @@ async def _visible(job_id: JobId, service: ServiceDep, caller: CallerDep) -> Job
     response_class=EventSourceResponse,
     responses=responses("unauthorized", "unknown-job"),
 )
-async def events(
-    job: Annotated[Job, Depends(_visible)], service: ServiceDep
-) -> AsyncIterator[ServerSentEvent]:
+async def events(job: Annotated[Job, Depends(_visible)], service: ServiceDep) -> AsyncIterator[ServerSentEvent]:
     """Send the job's status at once and at every change; events are named after the state."""
     async for status in service.queue.follow(job.id):
         if status is None:
@@ -114,9 +112,7 @@ async def result(job_id: JobId, request: Request, service: ServiceDep, caller: C
     return await answer(service, job, choose(request.headers.get("accept")))
 
 
-@router.delete(
-    "/{job_id}", status_code=204, summary="Cancel a job", responses=responses("unauthorized", "unknown-job")
-)
+@router.delete("/{job_id}", status_code=204, summary="Cancel a job", responses=responses("unauthorized", "unknown-job"))
 async def delete(job_id: JobId, service: ServiceDep, caller: CallerDep) -> None:
     """Cancel a job that has not finished (the engine stops after its batch), or remove a finished one."""
     job = await _find(service, caller, job_id)

@@ -45,9 +45,7 @@ class Service:
         watch("skinoct_running", "Tomograms being segmented", lambda: self.queue.counts["running"])
         watch("skinoct_pending_jobs", "Tomograms admitted", lambda: self.admission.jobs)
         watch("skinoct_pending_bytes", "Bytes of tomograms admitted", lambda: self.admission.size)
-        watch(
-            "skinoct_codec_peak_bytes", "Most memory one upload or answer took", lambda: self.codec.peak_bytes
-        )
+        watch("skinoct_codec_peak_bytes", "Most memory one upload or answer took", lambda: self.codec.peak_bytes)
         watch("skinoct_ready", "Whether requests are served", lambda: float(self.why_not_ready() is None))
 
     def why_not_ready(self) -> str | None:
@@ -86,9 +84,7 @@ async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Service
     with contextlib.ExitStack() as stack:
         if settings.data_dir is None:
             folder = Path(
-                stack.enter_context(
-                    tempfile.TemporaryDirectory(prefix="skinoct-", ignore_cleanup_errors=True)
-                )
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="skinoct-", ignore_cleanup_errors=True))
             )
         else:
             folder = settings.data_dir

@@ -74,9 +74,7 @@ def _check_size(name: str, shape: tuple[int, ...], decoded: int, max_bytes: int,
 
 
 def _tiff(file: BinaryIO, segmentation: Segmentation, axis: SliceAxis) -> None:
-    write_labels(
-        file, segmentation.blocks(), segmentation.shape, pixel_size_um=segmentation.pixel_size_um, axis=axis
-    )
+    write_labels(file, segmentation.blocks(), segmentation.shape, pixel_size_um=segmentation.pixel_size_um, axis=axis)
 
 
 def _npy(file: BinaryIO, segmentation: Segmentation, _axis: SliceAxis) -> None:

@@ -265,10 +265,7 @@ class WorkQueue:
             for entry in queued:
                 busy = sum(e.task is not None for e in queued)
                 ahead = sum(e.job.tomogram is not None for e in queued)
-                if (
-                    busy >= self.settings.codec_workers
-                    or busy + ahead >= _READ_AHEAD + self.settings.codec_workers
-                ):
+                if busy >= self.settings.codec_workers or busy + ahead >= _READ_AHEAD + self.settings.codec_workers:
                     break
                 if entry.job.tomogram is None and entry.task is None and not self._holding():
                     entry.task = asyncio.create_task(self._read(entry))

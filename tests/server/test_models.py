@@ -1,0 +1,131 @@
+"""Hot models: a checkpoint appears by rename, is verified, can become the default, and bad ones change nothing."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+
+import httpx
+import pytest
+
+
+@pytest.fixture
+def models(tmp_path, tiny_models):
+    folder = tmp_path / "models"
+    shutil.copytree(tiny_models, folder)
+    return folder
+
+
+def wait_for(condition, seconds=15.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def names(server):
+    return {model["name"]: model["sha256"] for model in server.http.get("/models").json()}
+
+
+def test_a_new_checkpoint_becomes_available_and_default(start_server, models, make_checkpoint, make_tiff, tmp_path):
+    data = str(tmp_path / "data")
+    server = start_server("--models", str(models), "--model", "tiny", "--data-dir", data)
+    assert set(names(server)) == {"tiny"}
+    make_checkpoint(models / "second", seed=1)
+    wait_for(lambda: "second" in names(server))
+    asked = server.http.post("/segment?model=second", content=make_tiff(2, 40, 40))
+    assert asked.headers["x-skinoct-model-sha256"] == names(server)["second"] != names(server)["tiny"]
+    assert server.http.post("/segment", content=make_tiff(2, 40, 40)).headers["x-skinoct-model"] == "tiny"
+    switched = server.http.put("/models/default", json={"name": "second"})
+    assert switched.status_code == 200
+    assert switched.json()["default"]
+    assert server.http.post("/segment", content=make_tiff(2, 40, 40)).headers["x-skinoct-model"] == "second"
+    server.stop()
+    server = start_server("--models", str(models), "--model", "tiny", "--data-dir", data)
+    assert server.http.get("/models").json()[0]["name"] == "second", "the choice survives a restart"
+    assert server.http.put("/models/default", json={"name": "tiny"}).status_code == 200, "rollback"
+    assert server.http.get("/models").json()[0]["name"] == "tiny"
+
+
+def damage(folder, how):
+    weights, card = folder / "model.safetensors", folder / "card.json"
+    content = bytearray(weights.read_bytes())
+    match how:
+        case "cut":
+            weights.write_bytes(content[:-10])
+        case "flipped":
+            content[-1] ^= 1
+            weights.write_bytes(content)
+        case "card":
+            card.write_text("{}")
+        case "missing":
+            weights.unlink()
+
+
+def test_a_bad_checkpoint_changes_nothing_and_says_why(start_server, models, make_checkpoint, make_tiff, tmp_path):
+    server = start_server("--models", str(models))
+    for how in ("cut", "flipped", "card", "missing"):
+        damage(make_checkpoint(tmp_path / how, seed=2), how)
+        (tmp_path / how).rename(models / how)
+    for how in ("cut", "flipped", "card", "missing"):
+        wait_for(lambda how=how: server.http.get(f"/models/{how}").status_code == 503)
+        answer = server.http.get(f"/models/{how}")
+        assert answer.json()["type"].endswith("invalid-checkpoint")
+        assert how in answer.json()["detail"]
+        assert server.http.put("/models/default", json={"name": how}).status_code == 503
+        assert server.http.post(f"/segment?model={how}", content=make_tiff(1, 32, 32)).status_code == 503
+    assert server.http.post("/segment", content=make_tiff(1, 32, 32)).headers["x-skinoct-model"] == "tiny"
+    shutil.rmtree(models / "cut")
+    wait_for(lambda: server.http.get("/models/cut").status_code == 404)
+
+
+def test_requests_that_wait_keep_their_model(
+    start_server, models, make_checkpoint, slow_tiff, make_tiff, post_job, follow
+):
+    make_checkpoint(models / "second", seed=1)
+    server = start_server("--models", str(models), "--model", "tiny", "--batch", "1")
+    sha = names(server)
+    first = post_job(server.http, slow_tiff)
+    old = post_job(server.http, make_tiff())
+    assert server.http.put("/models/default", json={"name": "second"}).status_code == 200
+    new = post_job(server.http, make_tiff())
+    server.http.delete(f"/jobs/{first.id}")
+    for job, name in ((old, "tiny"), (new, "second")):
+        assert follow(server.http, job.id).model == name
+        result = server.http.get(f"/jobs/{job.id}/result")
+        assert result.headers["x-skinoct-model"] == name
+        assert result.headers["x-skinoct-model-sha256"] == sha[name]
+
+
+@pytest.mark.parametrize("switches", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_switching_under_load(start_server, models, make_checkpoint, make_tiff, switches):
+    """No request fails, and each answer is of the model that its headers name."""
+    make_checkpoint(models / "second", seed=1)
+    server = start_server("--models", str(models), "--model", "tiny")
+    body = make_tiff(1, 32, 32)
+    path = "/segment?decode=pixel&model="
+    expected = {name: server.http.post(path + name, content=body).content for name in names(server)}
+    stop, failures, count = threading.Event(), [], [0]
+
+    def load():
+        with httpx.Client(base_url=server.url, timeout=60) as http:
+            while not stop.is_set():
+                answer = http.post("/segment?decode=pixel", content=body)
+                count[0] += 1
+                if answer.status_code != 200 or answer.content != expected[answer.headers["x-skinoct-model"]]:
+                    failures.append(answer.text[:300])
+
+    workers = [threading.Thread(target=load) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for number in range(switches):
+        name = ("second", "tiny")[number % 2]
+        assert server.http.put("/models/default", json={"name": name}).status_code == 200
+        time.sleep(0.01)
+    stop.set()
+    for worker in workers:
+        worker.join()
+    assert not failures
+    assert count[0] > 8
+    assert len(set(expected.values())) == 2
