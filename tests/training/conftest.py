@@ -23,9 +23,7 @@ TINY = {
 }
 
 
-def skin(
-    seed: int, shape: tuple[int, int, int] = (6, 48, 64)
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def skin(seed: int, shape: tuple[int, int, int] = (6, 48, 64)) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Return an image and its labels, (Z, Y, X) each: flat layers with a wavy DEJ 5.6 px thick."""
     rng = np.random.default_rng(seed)
     z, x = np.arange(shape[0])[:, None], np.arange(shape[2])

@@ -60,10 +60,7 @@ def test_sparse_annotation_leaves_the_other_slices_out(make_data: MakeData) -> N
 def test_unnamed_bands_need_to_be_told(make_data: MakeData) -> None:
     data = make_data(rois=[Label.DEJ])
     path = data / "t0" / "RoiSet.zip"
-    rois = [
-        replace(roi, label=None, name=f"{(roi.slice_index or 0) + 1:04d}-0100-0256")
-        for roi in read_roi_set(path)
-    ]
+    rois = [replace(roi, label=None, name=f"{(roi.slice_index or 0) + 1:04d}-0100-0256") for roi in read_roi_set(path)]
     write_roi_set(path, rois, overwrite=True)
     with pytest.raises(DatasetError, match=r"t0: ROI 0001-0100-0256.*--roi-class dej"):
         load(data)

@@ -280,9 +280,7 @@ class TestBadInput:
         assert fit(data, "--out", "base", "--epochs", 1, "--config", tiny_config) == 0
         other = Path("other.json")
         other.write_text(json.dumps({**TINY, "network": {"widths": [4, 6]}}))
-        assert "another architecture" in self.error(
-            capsys, data, "--out", "net", "--from", "base", "--config", other
-        )
+        assert "another architecture" in self.error(capsys, data, "--out", "net", "--from", "base", "--config", other)
 
     def test_unknown_settings(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
         odd = Path("odd.json")

@@ -28,9 +28,7 @@ LabelArray = npt.NDArray[np.uint8]
 def stack(shift: float = 0.0, band: float = 6.0, slope: float = 0.0) -> LabelArray:
     x = np.arange(SHAPE[2])
     center = 30 + shift + slope * (x - 25) + np.zeros((SHAPE[0], 1))
-    lines = np.stack(
-        [np.full_like(center, 2), np.full_like(center, 10), center - band / 2, center + band / 2]
-    )
+    lines = np.stack([np.full_like(center, 2), np.full_like(center, 10), center - band / 2, center + band / 2])
     return draw_layers(lines.astype(np.float32), SHAPE[1])
 
 
@@ -40,9 +38,7 @@ def test_a_perfect_answer_has_perfect_figures() -> None:
     assert figures["dej.normal_distance_um"] == figures["epidermis.thickness_error_um"] == 0
     assert figures["dej.thickness_ratio"] == figures["dej.dice"] == figures["accuracy"] == 1
     assert figures["dej.islands_per_slice"] == figures["dej.gap_fraction"] == figures["order_violations"] == 0
-    assert all(
-        figures[f"classes.{c}.recall"] == 1 for c in ("glass", "glycerol", "epidermis", "dej", "dermis")
-    )
+    assert all(figures[f"classes.{c}.recall"] == 1 for c in ("glass", "glycerol", "epidermis", "dej", "dermis"))
 
 
 @pytest.mark.parametrize("shift", [-7, -1, 2, 5])

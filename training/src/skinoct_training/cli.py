@@ -18,6 +18,7 @@ COMMANDS = {
     "crossval": "train and measure with each tomogram left out in turn",
     "agree": "compare two doctors' ROI sets of one tomogram",
     "explain": "show what the network's filters respond to",
+    "benchmark": "measure how fast a training runs on this machine",
     "export": "write a checkpoint as ONNX or as a bioimage.io package",
 }
 """Each is a module in ``commands`` with ``add_arguments(parser)`` and ``run(args)``."""

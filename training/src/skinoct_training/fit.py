@@ -25,6 +25,7 @@ from skinoct.errors import OptionError
 from skinoct.unet import UNet
 from skinoct_training.config import TrainConfig
 from skinoct_training.distributed import process_group, rank
+from skinoct_training.follow import Picture, make_picture
 from skinoct_training.loop import Duration, Standing, Trainer
 from skinoct_training.metrics import ColumnErrors
 from skinoct_training.preparation import DataOptions, TrainingSet, read, select
@@ -140,7 +141,8 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
         spacings=config.spacings,
         device=device,
     )
-    trainer = Trainer(network, sampler, config, options.duration, run, make_measure(material, config), keep)
+    measure, picture = followers(material, config)
+    trainer = Trainer(network, sampler, config, options.duration, run, measure, keep, picture)
     standing = trainer.run()
     if not kept and options.resume and options.out.exists():
         return load_checkpoint(options.out), standing  # nothing better came since
@@ -182,21 +184,23 @@ def start_network(config: TrainConfig, base: Checkpoint | None) -> UNet:
     return network
 
 
-def make_measure(material: TrainingSet, config: TrainConfig) -> Callable[[nn.Module], ColumnErrors] | None:
-    """Return what measures a network on the held-out tomograms; None without any."""
+def followers(
+    material: TrainingSet, config: TrainConfig
+) -> tuple[Callable[[nn.Module], ColumnErrors], Picture] | tuple[None, None]:
+    """Return what measures a network on the held-out tomograms and what draws one of them; None without any."""
     if not material.held_out:
-        return None
+        return None, None
     windows = [densest_window(volume, config.val_slices) for volume in material.held_out]
-    band_px = material.band_um / material.pixel_um
     decode = None
     if config.decode_validation == "ordered":
+        band_px = material.band_um / material.pixel_um
         decode = config.decode.model_copy(update={"band_thickness_px": band_px})
     context = config.network.in_slices // 2
 
     def measure(network: nn.Module) -> ColumnErrors:
         return validate(network, windows, context=context, pixel_um=material.pixel_um, decode=decode)
 
-    return measure
+    return measure, make_picture(windows[0], context=context, decode=decode)
 
 
 def make_card(

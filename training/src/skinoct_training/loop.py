@@ -31,6 +31,7 @@ from skinoct_training.distributed import (
     share_batch_statistics,
     world,
 )
+from skinoct_training.follow import Board, Picture
 from skinoct_training.losses import layer_loss
 from skinoct_training.metrics import ColumnErrors
 from skinoct_training.run_folder import RunFolder
@@ -101,6 +102,8 @@ class Trainer:
         Measures a network on held-out tomograms; None without any.
     keep : callable
         Called with averaged weights and the standing whenever they are the best so far.
+    picture : callable, optional
+        Draws what a network sees on a held-out slice, for TensorBoard.
     """
 
     def __init__(
@@ -112,13 +115,15 @@ class Trainer:
         run: RunFolder,
         measure: Callable[[nn.Module], ColumnErrors] | None,
         keep: Callable[[dict[str, Tensor], Standing], None],
+        picture: Picture | None = None,
     ) -> None:
         share_batch_statistics(network)
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward = torch.compile(network) if config.compile else network
         self.device = next(network.parameters()).device
         self.sampler, self.config, self.duration = sampler, config, duration
-        self.run_folder, self.measure, self.keep = run, measure, keep
+        self.run_folder, self.measure, self.keep, self.picture = run, measure, keep, picture
+        self.board = Board(run.folder, writing=run.writing)
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -221,6 +226,8 @@ class Trainer:
             "val_gap_fraction": errors.gap_fraction if errors else float("nan"),
         }
         self.run_folder.append_metrics(row)
+        drawn = self.picture(self.averaged) if self.picture and self.board.active else None
+        self.board.write(standing.epoch, row, drawn)
         score = errors.score_um if errors and np.isfinite(errors.score_um) else float("inf")
         if errors is None or score <= standing.best_um:
             if errors is not None:

@@ -3,6 +3,7 @@
     runs/<name>/config.json         settings, command, versions, environment
                 data.json           tomograms trained on and held out, with the SHA-256 of every file
                 metrics.csv         one row per epoch
+                tensorboard/        the same with pictures, where TensorBoard is installed
                 state.safetensors   where to go on: weights, average, optimizer, epoch (replaced after each
                 epoch)
 

@@ -7,24 +7,24 @@ import json
 import sys
 from pathlib import Path
 
-from skinoct_training.commands.fit import settings
-from skinoct_training.commands.options import add_label_options, label_options
+from skinoct_training.commands.options import (
+    add_duration,
+    add_label_options,
+    add_settings,
+    duration,
+    label_options,
+    settings,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("data", type=Path, help="folder of tomogram folders, one per subject")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, runs and crossval.json")
-    long = parser.add_mutually_exclusive_group()
-    long.add_argument("--epochs", type=int, help="epochs of each fold (default 40)")
-    long.add_argument("--minutes", type=float, help="minutes of each fold instead")
-    parser.add_argument("--seed", type=int, default=0)
+    add_duration(parser)
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
-    parser.add_argument("--config", type=Path, help="JSON file with settings that differ from the defaults")
     parser.add_argument("--from", dest="start", metavar="CHECKPOINT", help="fine-tune this checkpoint in each fold")
-    parser.add_argument("--recipe", choices=("default", "paper"), default="default")
-    parser.add_argument("--batch", type=int, help="crops per step")
-    parser.add_argument("--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="size of a crop")
+    add_settings(parser)
     add_label_options(parser)
 
 
@@ -32,7 +32,6 @@ def run(args: argparse.Namespace) -> None:
     """Run all folds and print their table."""
     from skinoct_training.crossval import folds, results_file, spread, table
     from skinoct_training.fit import FitOptions
-    from skinoct_training.loop import Duration
     from skinoct_training.preparation import DataOptions
     from skinoct_training.report import new_folder
 
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         data=DataOptions(folder=args.data, labels=label_options(args)),
         out=folder / "checkpoints",
         run=folder / "runs",
-        duration=Duration(epochs=None if args.minutes else args.epochs or 40, minutes=args.minutes),
+        duration=duration(args),
         threads=args.threads,
         start=args.start,
         command="skinoct-train " + " ".join(sys.argv[1:]),

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from skinoct.errors import OptionError
 from skinoct.labels import Label, label_from_name
 from skinoct_training.dataset import LabelOptions
+
+if TYPE_CHECKING:
+    from skinoct_training.loop import Duration
+
+DEFAULT_EPOCHS = 40
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
@@ -35,3 +44,63 @@ def roi_class(text: str) -> Label:
     if not label:
         raise argparse.ArgumentTypeError(f"{text!r} is no class; choose glass, glycerol, epidermis, dej or dermis")
     return label
+
+
+def add_duration(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how long to train."""
+    long = parser.add_mutually_exclusive_group()
+    long.add_argument("--epochs", type=int, help=f"train this many epochs (default {DEFAULT_EPOCHS})")
+    long.add_argument("--minutes", type=float, help="train this many minutes instead")
+
+
+def duration(args: argparse.Namespace) -> Duration:
+    """Return what ``add_duration`` read.
+
+    Raises
+    ------
+    OptionError
+        When it is no time at all.
+    """
+    from skinoct_training.loop import Duration
+
+    if args.minutes is not None:
+        if not args.minutes > 0:
+            raise OptionError(f"--minutes {args.minutes:g} is not possible; give more than 0.")
+        return Duration(minutes=args.minutes)
+    epochs = DEFAULT_EPOCHS if args.epochs is None else args.epochs
+    if epochs < 1:
+        raise OptionError(f"--epochs {epochs} is not possible; give 1 or more.")
+    return Duration(epochs=epochs)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change settings of a training."""
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same checkpoint (on a CPU, with --epochs)")
+    parser.add_argument("--config", type=Path, help="JSON file with settings that differ from the defaults")
+    parser.add_argument(
+        "--recipe", choices=("default", "paper"), default="default", help="the paper's recipe is the baseline"
+    )
+    parser.add_argument("--batch", type=int, help="crops per step")
+    parser.add_argument("--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="size of a crop")
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that the command line changes, over those of ``--config``.
+
+    Raises
+    ------
+    OptionError
+        When the file cannot be read.
+    """
+    given: dict[str, Any] = {}
+    if args.config:
+        try:
+            given = dict(json.loads(args.config.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise OptionError(f"{args.config} is not a readable JSON file ({error}).") from None
+    given |= {"recipe": args.recipe, "seed": args.seed}
+    if args.batch is not None:
+        given["batch"] = args.batch
+    if args.crop is not None:
+        given["crop"] = tuple(args.crop)
+    return given

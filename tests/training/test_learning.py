@@ -1,0 +1,175 @@
+"""Losses, augmentation, sampling, sharing among processes, and following a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skinoct_training import paper
+from skinoct_training.augment import AugmentConfig, augment
+from skinoct_training.benchmark import measure_speed
+from skinoct_training.config import TrainConfig
+from skinoct_training.dataset import Volume
+from skinoct_training.distributed import gather, share, share_batch_statistics
+from skinoct_training.losses import LossConfig, layer_loss
+from skinoct_training.sampling import Sampler
+from skinoct_training.validation import densest_window
+
+
+def labels_of(*values: int) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.uint8)[None, :, None].expand(2, -1, 6).contiguous()
+
+
+class TestLoss:
+    def test_right_is_cheaper_than_wrong(self) -> None:
+        labels = labels_of(1, 2, 3, 4, 5)
+        right = nn.functional.one_hot(labels.long() - 1, 5).movedim(-1, 1).float() * 10
+        assert layer_loss(right, labels, LossConfig()) < 0.5 < layer_loss(-right, labels, LossConfig())
+
+    def test_unlabeled_pixels_teach_nothing(self) -> None:
+        logits = torch.randn(2, 5, 5, 6, requires_grad=True)
+        labels = labels_of(1, 0, 3, 0, 5)
+        layer_loss(logits, labels, LossConfig()).backward()
+        assert logits.grad is not None
+        assert logits.grad[:, :, [1, 3]].abs().max() == 0
+        assert logits.grad[:, :, [0, 2, 4]].abs().min() > 0
+
+    def test_nothing_labeled_costs_nothing(self) -> None:
+        logits = torch.randn(2, 5, 3, 6, requires_grad=True)
+        loss = layer_loss(logits, labels_of(0, 0, 0), LossConfig(dice=0))
+        loss.backward()
+        assert float(loss.detach()) == 0
+
+    def test_the_papers_weights_raise_the_price_of_a_missed_dej(self) -> None:
+        weighted = LossConfig(**paper.PAPER_SETTINGS["loss"])
+        logits = torch.zeros(1, 5, 1, 1)
+        price = {
+            k: float(layer_loss(logits, torch.full((1, 1, 1), k, dtype=torch.uint8), weighted)) for k in range(1, 6)
+        }
+        assert price[4] == pytest.approx(20 * price[5])
+        assert price[1] == price[2] == pytest.approx(10 * price[3])
+
+
+class TestAugment:
+    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.tensor([1, 2, 3, 4, 5], dtype=torch.uint8).repeat_interleave(8)
+        labels = labels[None, :, None].expand(8, 40, 32).contiguous()
+        images = (labels * 40)[:, None].expand(8, 3, 40, 32).contiguous()
+        return images, labels
+
+    def test_the_generator_decides_everything(self) -> None:
+        images, labels = self.batch()
+        one, other, third = (
+            augment(images, labels, torch.Generator().manual_seed(seed), AugmentConfig()) for seed in (1, 1, 2)
+        )
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+        assert not torch.equal(one[0], third[0])
+
+    def test_shapes_types_and_ranges(self) -> None:
+        images, labels = self.batch()
+        out, known = augment(images, labels, torch.Generator().manual_seed(0), AugmentConfig())
+        assert out.shape == images.shape
+        assert out.dtype == torch.float32
+        assert float(out.min()) >= 0
+        assert float(out.max()) <= 1
+        assert known.shape == labels.shape
+        assert known.dtype == torch.uint8
+        assert set(known.unique().tolist()) <= {0, 1, 2, 3, 4, 5}
+
+    def test_depth_is_never_mirrored(self) -> None:
+        images, labels = self.batch()
+        for seed in range(10):
+            _, known = augment(images, labels, torch.Generator().manual_seed(seed), AugmentConfig())
+            steps = known.int().diff(dim=1)[(known[:, 1:] > 0) & (known[:, :-1] > 0)]
+            assert int(steps.min()) >= 0
+
+    def test_nothing_changes_when_all_is_off(self) -> None:
+        images, labels = self.batch()
+        off = AugmentConfig(**paper._UNCHANGED)
+        out, known = augment(images, labels, torch.Generator().manual_seed(0), off)
+        torch.testing.assert_close(out, images.float() / 255, atol=1e-3, rtol=0)
+        assert torch.equal(known, labels)
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
+    def test_types(self, dtype: torch.dtype) -> None:
+        images, labels = self.batch()
+        scale = {torch.uint8: 1, torch.uint16: 257, torch.float32: 1 / 255}[dtype]
+        given = (images.float() * scale).to(dtype)
+        off = AugmentConfig(**paper._UNCHANGED)
+        out, _ = augment(given, labels, torch.Generator().manual_seed(0), off)
+        torch.testing.assert_close(out, images.float() / 255, atol=1e-3, rtol=0)
+
+
+def volume(slices: int = 9, rows: int = 20, columns: int = 30, annotated: tuple[int, ...] = (2, 5, 8)) -> Volume:
+    images = np.broadcast_to(np.arange(slices, dtype=np.uint8)[:, None, None], (slices, rows, columns)).copy()
+    labels = np.zeros_like(images)
+    labels[list(annotated)] = 3
+    return Volume("v", images, labels, np.array(annotated), 5.0)
+
+
+class TestSampling:
+    def sampler(self, crop: tuple[int, int] = (16, 24), spacings: tuple[int, ...] = (1,)) -> Sampler:
+        return Sampler([volume()], in_slices=3, crop=crop, spacings=spacings, device=torch.device("cpu"))
+
+    def test_every_annotated_slice_comes_equally_often_and_no_other(self) -> None:
+        sampler = self.sampler()
+        rng = np.random.default_rng(0)
+        middles = [int(z) for images, _ in sampler.batches(12, 5, rng) for z in images[:, 1, 0, 0]]
+        assert sorted(middles) == sorted([2, 5, 8] * 4)
+
+    def test_neighbors_are_channels_and_ends_repeat(self) -> None:
+        for images, _ in self.sampler().batches(30, 4, np.random.default_rng(0)):
+            for crop in images:
+                z = int(crop[1, 0, 0])
+                assert crop[:, 0, 0].tolist() == [z - 1, z, min(z + 1, 8)]
+
+    def test_spacing_zero_is_a_single_slice(self) -> None:
+        for images, _ in self.sampler(spacings=(0,)).batches(6, 4, np.random.default_rng(0)):
+            assert (images == images[:, 1:2]).all()
+
+    def test_small_volumes_are_extended_but_not_labeled(self) -> None:
+        images, labels = next(self.sampler(crop=(32, 40)).batches(4, 4, np.random.default_rng(0)))
+        assert images.shape == (4, 3, 32, 40)
+        assert int(labels[:, 20:].max()) == int(labels[:, :, 30:].max()) == 0
+        assert int(labels[:, :20, :30].min()) == 3
+
+    def test_the_window_that_is_validated_holds_most_annotation(self) -> None:
+        window = densest_window(volume(annotated=(5, 6, 8)), 4)
+        assert (window.labels.any(axis=(1, 2))).sum() == 3
+        assert window.images.shape == (4, 20, 30)
+
+
+def test_alone_nothing_is_shared() -> None:
+    batch = torch.arange(6.0)
+    assert torch.equal(share(batch), batch)
+    assert torch.equal(gather(batch), batch)
+    network = nn.Sequential(nn.BatchNorm2d(2))
+    assert type(share_batch_statistics(network)[0]) is nn.BatchNorm2d  # type: ignore[index]
+
+
+def test_the_benchmark_counts_images_and_operations() -> None:
+    config = TrainConfig(network={"widths": (4, 6), "stem": (2, 2)}, crop=(32, 32), batch=2)  # type: ignore[arg-type]
+    speed = measure_speed(config, seconds=0.5, shape=(4, 40, 40))
+    assert speed.images_per_second > 1
+    assert speed.tflops > 0
+    assert "the paper: 26" in "\n".join(speed.lines())
+
+
+def test_tensorboard_holds_figures_and_pictures(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from skinoct_training.follow import Board
+
+    board = Board(tmp_path)
+    for epoch in (1, 2):
+        board.write(epoch, {"loss": 1 / epoch, "val_mae_um": float("nan")}, np.zeros((4, 6, 3), np.uint8))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [e.value for e in events.Scalars("loss")] == [1.0, 0.5]
+    assert events.Tags()["scalars"] == ["loss"]
+    assert len(events.Images("held out/image, annotation, prediction")) == 2
+    assert not Board(tmp_path / "other", writing=False).active
