@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
 
 def write_phantom(out: Path, seed: int, slices: int, family: str, number: int) -> None:
     """Make and write tomogram ``number`` of the set with ``seed``; its voxels depend on nothing else."""
-    chosen: Family = family if family in FAMILIES else FAMILIES[int(number % 3 > 0)]  # type: ignore[assignment]
+    chosen: Family = family if family in FAMILIES else FAMILIES[int(number % 3 > 0)]
     phantom = make_phantom((seed, number), slices, chosen)
     folder = out / f"phantom-{seed}-{number:04d}"
     folder.mkdir()

@@ -1,0 +1,100 @@
+"""Surfaces of a patch of skin: glass, skin, bottom of the corneum, DEJ; heights in um below the top of the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from skinoct_training.phantom.fields import FloatArray, band_noise, smooth_noise
+from skinoct_training.phantom.spec import Spec
+
+MARGIN_UM = 150.0
+"""Fields are periodic; this much more than the view is drawn so that its edges do not meet."""
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """Depth of each surface, float32 (Z, X), um."""
+
+    pane: FloatArray
+    skin: FloatArray
+    corneum: FloatArray
+    dej: FloatArray
+
+
+def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
+    """Draw the surfaces of one tomogram.
+
+    The DEJ follows the skin smoothed over about the thickness of the epidermis, so that furrows fade with depth, and
+    carries the papillae. The living epidermis keeps at least a fifth of its thickness over the highest papilla.
+    """
+    anatomy, grid = spec.anatomy, spec.grid
+    slices, _, width = grid.shape
+    z = (np.arange(slices, dtype=np.float32) - slices / 2)[:, None] * np.float32(grid.z_um)
+    x = (np.arange(width, dtype=np.float32) - width / 2)[None, :] * np.float32(grid.x_um)
+    tilt = anatomy.tilt_x * x + anatomy.tilt_z * z
+    wave = anatomy.wave_um * lateral(rng, spec, 90.0)
+    rough = 0.6 * lateral(rng, spec, 4.0) + 0.8 * lateral(rng, spec, 12.0)
+    furrows = draw_furrows(rng, spec)
+    sunk = ndimage.gaussian_filter(furrows, (20 / grid.z_um, 20 / grid.x_um), mode="nearest")
+    relief = tilt + wave + rough + furrows
+    pane = max(anatomy.pane_um, 0.0)
+    skin = relief - min(float(np.percentile(relief, 2)), float(relief.min()) + 3) + pane + anatomy.gap_um
+    pane_line = np.full_like(skin, anatomy.pane_um) + 0.003 * anatomy.tilt_x * x
+    skin = np.maximum(skin, pane_line)
+    base = skin - furrows + rng.uniform(0.4, 1.0) * sunk - rough
+    corneum = skin + anatomy.corneum_um * (1 + 0.15 * lateral(rng, spec, 25.0)).clip(0.4, 2.0)
+    spread = anatomy.cellular_um * (1 + 0.08 * lateral(rng, spec, 120.0)).clip(0.5, 1.6)
+    dej = base + anatomy.corneum_um + spread + draw_papillae(rng, spec)
+    dej = np.maximum(dej, corneum + 0.2 * anatomy.cellular_um + 4.0)
+    dej = ndimage.gaussian_filter(dej, (2.5 / grid.z_um, 2.5 / grid.x_um), mode="nearest")
+    surfaces = [pane_line, skin, corneum, dej]
+    return Surfaces(*(np.asarray(surface, np.float32) for surface in surfaces))
+
+
+def lateral(rng: np.random.Generator, spec: Spec, width_um: float) -> FloatArray:
+    """Draw standard noise over the view (Z, X), correlated over ``width_um`` in both directions."""
+    grid = spec.grid
+    padding = [int(np.ceil((MARGIN_UM + 2 * width_um) / step)) for step in (grid.z_um, grid.x_um)]
+    shape = (grid.shape[0] + padding[0], grid.shape[2] + padding[1])
+    field = smooth_noise(rng, shape, (width_um / grid.z_um, width_um / grid.x_um))
+    return field[: grid.shape[0], : grid.shape[2]]
+
+
+def draw_papillae(rng: np.random.Generator, spec: Spec) -> FloatArray:
+    """Draw the relief of the DEJ (Z, X) in um, mean about 0; dermal papillae point up (negative).
+
+    A band-limited field, sharpened a little where papillae are young and tall: rete ridges are narrower than the
+    plateaus between them.
+    """
+    anatomy, grid = spec.anatomy, spec.grid
+    padding = [int(np.ceil(3 * anatomy.papilla_pitch_um / step)) for step in (grid.z_um, grid.x_um)]
+    shape = (grid.shape[0] + padding[0], grid.shape[2] + padding[1])
+    periods = (anatomy.papilla_pitch_um / grid.z_um, anatomy.papilla_pitch_um / grid.x_um)
+    field = band_noise(rng, shape, periods)[: grid.shape[0], : grid.shape[2]]
+    sharpened = np.tanh(rng.uniform(0.3, 1.2) * field + rng.uniform(-0.4, 0.4))
+    fine = 0.08 * lateral(rng, spec, 9.0)
+    return np.asarray(anatomy.papilla_um * 0.5 * (sharpened - sharpened.mean() + fine), np.float32)
+
+
+def draw_furrows(rng: np.random.Generator, spec: Spec) -> FloatArray:
+    """Draw the depth of furrows (Z, X) in um: lines between the cells of a Voronoi pattern, of varying depth."""
+    anatomy, grid = spec.anatomy, spec.grid
+    slices, _, width = grid.shape
+    extent_z, extent_x = slices * grid.z_um, width * grid.x_um
+    pad = anatomy.furrow_pitch_um
+    count = max(4, int((extent_z + 2 * pad) * (extent_x + 2 * pad) / anatomy.furrow_pitch_um**2))
+    seeds = rng.uniform((-pad, -pad), (extent_z + pad, extent_x + pad), (min(count, 400), 2)).astype(np.float32)
+    z, x = np.meshgrid(np.arange(slices) * grid.z_um, np.arange(width) * grid.x_um, indexing="ij")
+    bend = 8.0 * lateral(rng, spec, 30.0)
+    nearest = np.full((2, slices, width), np.inf, np.float32)
+    for seed_z, seed_x in seeds:
+        distance = np.hypot(z - seed_z, x + bend - seed_x).astype(np.float32)
+        nearest[1] = np.minimum(nearest[1], np.maximum(nearest[0], distance))
+        nearest[0] = np.minimum(nearest[0], distance)
+    from_line = (nearest[1] - nearest[0]) / 2
+    depth = anatomy.furrow_um * np.clip(0.6 + 0.5 * lateral(rng, spec, 60.0), 0.0, 1.6)
+    profile = np.exp(-((from_line / anatomy.furrow_width_um) ** rng.uniform(1.0, 1.8)))
+    return np.asarray(depth * profile, np.float32)

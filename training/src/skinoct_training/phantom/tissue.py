@@ -1,0 +1,112 @@
+"""Reflectivity of the tissue: what each layer sends back from each place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skinoct_training.phantom.fields import FloatArray, band_noise, blur, smooth_noise
+from skinoct_training.phantom.geometry import Surfaces
+from skinoct_training.phantom.spec import Spec
+
+
+def draw_tissue(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> FloatArray:
+    """Return intensity (Z, Y, X) relative to the upper epidermis, attenuation with depth included."""
+    grid, look = spec.grid, spec.look
+    depth = (np.arange(grid.shape[1], dtype=np.float32) + 0.5)[None, :, None] * np.float32(grid.y_um)
+    under_skin = depth - surfaces.skin[:, None]
+    under_corneum = depth - surfaces.corneum[:, None]
+    under_dej = depth - surfaces.dej[:, None]
+    clouds = 1 + look.clouds * noise(rng, spec, 18.0)
+    corneum = look.corneum * (1 + look.corneum_stripes * stripes(rng, spec, surfaces)).clip(0.1)
+    epidermis = draw_epidermis(rng, spec, -under_dej, under_corneum) * clouds
+    dermis = draw_dermis(rng, spec, under_dej) * (1 + look.clouds * noise(rng, spec, 30.0))
+    entrance = 1 + (look.corneum - 1) * 0.4 * np.exp(-np.maximum(under_skin, 0) / 4)
+    tissue = np.where(under_dej >= 0, dermis, np.where(under_corneum >= 0, epidermis, corneum * entrance))
+    tissue *= 1 + (look.junction - 1) * np.exp(-((under_dej / 2.0) ** 2))
+    tissue *= attenuation(spec, under_skin, under_dej)
+    medium = draw_medium(rng, spec, depth, surfaces)
+    return np.asarray(np.where(under_skin >= 0, np.maximum(tissue, 0.01), medium), np.float32)
+
+
+def attenuation(spec: Spec, under_skin: FloatArray, under_dej: FloatArray) -> FloatArray:
+    """Two-way attenuation R(z) = exp(-2 mu z), with one coefficient above the DEJ and one below."""
+    below = np.maximum(under_dej, 0)
+    above = np.maximum(under_skin, 0) - below
+    look = spec.look
+    return np.asarray(np.exp(-2e-3 * (look.mu_epidermis_mm * above + look.mu_dermis_mm * below)), np.float32)
+
+
+def noise(rng: np.random.Generator, spec: Spec, width_um: float, stretch_x: float = 1.0) -> FloatArray:
+    """Draw standard noise (Z, Y, X) correlated over ``width_um``."""
+    grid = spec.grid
+    widths = (width_um / grid.z_um, width_um / grid.y_um, stretch_x * width_um / grid.x_um)
+    return smooth_noise(rng, grid.shape, widths)
+
+
+def stripes(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> FloatArray:
+    """Lamellae of the corneum (Z, Y, X): noise that varies with depth below the skin and little along it."""
+    grid = spec.grid
+    widths = (30 / grid.z_um, max(0.6, 1.2 / grid.y_um), 30 / grid.x_um)
+    flat = smooth_noise(rng, grid.shape, widths)
+    return follow(flat, surfaces.skin / np.float32(grid.y_um))
+
+
+def follow(flat: FloatArray, top: FloatArray) -> FloatArray:
+    """Bend a field (Z, Y, X) along a surface ``top`` (Z, X) in rows, cyclically."""
+    slices, rows, columns = flat.shape
+    y = (np.arange(rows)[None, :, None] - np.round(top).astype(np.intp)[:, None]) % rows
+    return np.asarray(flat[np.arange(slices)[:, None, None], y, np.arange(columns)[None, None, :]])
+
+
+def draw_epidermis(rng: np.random.Generator, spec: Spec, over_dej: FloatArray, under_corneum: FloatArray) -> FloatArray:
+    """Cells with dark nuclei, flatter towards the surface; a basal layer; bright spots of dendritic cells.
+
+    ``over_dej`` and ``under_corneum`` are distances in um, (Z, Y, X).
+    """
+    look = spec.look
+    pitch = look.cell_pitch_um
+    deep = nuclei(rng, spec, pitch, 1.0)
+    flat = nuclei(rng, spec, pitch * 1.2, 0.55)
+    share = np.clip(over_dej / np.maximum(over_dej + under_corneum, 1.0), 0, 1)
+    dark = look.nuclei * np.where(share > 0.6, flat, deep)
+    body = (1 - dark) * (1 + 0.25 * noise(rng, spec, pitch / 3))
+    basal = 1 + (look.basal - 1) * np.exp(-((over_dej / look.basal_um) ** 2))
+    spots = noise(rng, spec, 2.2)
+    bright = look.spots * 1.5 * (spots > 3.1 - 0.5 * (over_dej < 15))
+    return np.asarray(body.clip(0.05) * basal + bright, np.float32)
+
+
+def nuclei(rng: np.random.Generator, spec: Spec, pitch_um: float, flatness: float) -> FloatArray:
+    """Quasi-regular blobs (Z, Y, X) in 0..1, about a third of a pitch across, ``flatness`` times as high as wide."""
+    grid = spec.grid
+    periods = (pitch_um / grid.z_um, flatness * pitch_um / grid.y_um, pitch_um / grid.x_um)
+    field = band_noise(rng, grid.shape, [max(p, 2.0) for p in periods])
+    return np.asarray(np.clip((field - 0.9) / 0.5, 0, 1), np.float32)
+
+
+def draw_dermis(rng: np.random.Generator, spec: Spec, under_dej: FloatArray) -> FloatArray:
+    """Collagen in bundles along x at changing angles, a papillary layer, dark vessels."""
+    look, grid = spec.look, spec.grid
+    shear = rng.uniform(-0.4, 0.4)
+    bundles = noise(rng, spec, 2.2, stretch_x=rng.uniform(2.0, 5.0))
+    coarse = noise(rng, spec, 5.0, stretch_x=rng.uniform(2.0, 5.0))
+    lean = np.broadcast_to(shear * np.arange(grid.shape[2], dtype=np.float32), (grid.shape[0], grid.shape[2]))
+    fibers = follow(bundles + 0.7 * coarse, lean)
+    body = np.exp(look.collagen * fibers)
+    papillary = 1 + (look.papillary - 1) * np.exp(-((under_dej / look.papillary_um) ** 2))
+    tubes = noise(rng, spec, 9.0, stretch_x=rng.uniform(1.0, 3.0))
+    vessel = 1 - look.vessels * 0.75 * np.clip((tubes - 1.6) / 0.3, 0, 1)
+    return np.asarray(look.dermis_step * body * papillary * vessel, np.float32)
+
+
+def draw_medium(rng: np.random.Generator, spec: Spec, depth: FloatArray, surfaces: Surfaces) -> FloatArray:
+    """Glass, its bright surface, the coupling medium with debris and now and then a bubble: (Z, Y, X)."""
+    look, grid, pane = spec.look, spec.grid, surfaces.pane[:, None]
+    shape = grid.shape
+    gel = np.full(shape, look.medium, np.float32)
+    debris = blur((rng.random(shape, dtype=np.float32) < rng.uniform(0, 8e-5)).astype(np.float32), (0.7, 0.8, 0.9))
+    gel += 25 * rng.uniform(0.3, 1.5) * debris.clip(0)
+    above = look.medium * rng.uniform(0.2, 1.5) + 0.4 * look.glass * (rng.random() < 0.2)
+    line_um = rng.uniform(0.5, 1.5) * max(grid.y_um, 0.9)
+    line = look.glass * np.exp(-(((depth - pane) / line_um) ** 2))
+    return np.asarray(np.where(depth < pane, above, gel) + line, np.float32)
