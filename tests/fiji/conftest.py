@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import uuid
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,8 +21,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import roifile
 import tifffile
+
+from skinoct.labels import Label
+from skinoct.maps import write_maps
+from skinoct.measure import measure_segmentation
+from skinoct.roi_light import light_rois
+from skinoct.rois import trace, write_roi_set
+from skinoct.segmentation import ModelIdentity, Segmentation
+from skinoct.tomogram import PixelSize, write_labels
 
 HERE = Path(__file__).parent
 OPEN_MENUS = "--add-opens=java.desktop/sun.awt.X11=ALL-UNNAMED --add-opens=java.desktop/sun.awt=ALL-UNNAMED"
@@ -135,20 +141,20 @@ class Session:
     def corner(self, title: str) -> tuple[int, int]:
         """Return where a window is; without a window manager Java itself may be wrong about that."""
         found = self.xdotool("search", "--onlyvisible", "--name", f"^{re.escape(title)}").split()[-1]
-        place = dict(
-            line.split("=") for line in self.xdotool("getwindowgeometry", "--shell", found).splitlines()
-        )
+        place = dict(line.split("=") for line in self.xdotool("getwindowgeometry", "--shell", found).splitlines())
         return int(place["X"]), int(place["Y"])
 
     def press(self, title: str, label: str) -> None:
         """Click a button or a field in a window, by its text, once it has come to rest."""
         self.until(f"window({title!r}) is not None")
         where, before = (0, 0), (1, 1)
-        while where != before:
+        for _ in range(10):
             before = where
             time.sleep(0.3)
             (left, top), (x, y) = self.corner(title), self(f"point({title!r}, {label!r})")
             where = (left + x, top + y)
+            if where == before:
+                break
         self.click(*where)
 
     def focus(self, title: str) -> None:
@@ -257,13 +263,21 @@ def fiji(full_fiji: Session, fake: FakeServer) -> Iterator[Session]:
 
 
 def close_all(session: Session) -> None:
-    session("ij.IJ.setKeyDown(27)")
-    session("import threading")
-    session.until("not [t for t in threading.enumerate() if t.name.startswith('skinoct ')]")
-    session("""for _w in JClass('java.awt.Window').getWindows():
-    if isinstance(_w, JClass('java.awt.Dialog')): _w.dispose()""")
+    """Stop what runs, close dialogs, images, tables and the ROI Manager."""
+    session("ij.IJ.setKeyDown(27); import threading")
+    session("""def _close():
+    for w in JClass('java.awt.Window').getWindows():
+        if isinstance(w, JClass('ij.gui.NonBlockingGenericDialog')) and w.isShowing():
+            w.windowClosing(None)
+        elif isinstance(w, JClass('java.awt.Dialog')):
+            w.dispose()
+    return not [t for t in threading.enumerate() if t.name.startswith('skinoct ')]""")
+    session.until("_close()")
     session("""for _i in list(ij.WindowManager.getIDList() or ()):
     _m = ij.WindowManager.getImage(_i); _m.changes = False; _m.close()""")
+    session("""for _w in list(ij.WindowManager.getNonImageWindows() or ()):
+    if 'DEJ' in str(_w.getTitle()): _w.close(False)""")
+    session("_m = ij.RoiManager.getInstance2(); _m and _m.close()")
 
 
 @dataclass
@@ -290,17 +304,42 @@ class FakeServer:
         return self.jobs[job]["shape"]
 
 
-def roi_set(shape: tuple[int, int, int]) -> bytes:
-    """Make a RoiSet.zip with a DEJ band and an epidermis in every slice."""
+def segmentation(shape: tuple[int, ...]) -> Segmentation:
+    """Make flat layers: epidermis from a fifth of the height, DEJ from the half, dermis from six tenths."""
     depth, height, width = shape
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for index in range(depth):
-            for name, top, bottom in (("epidermis", 0.2, 0.5), ("dej", 0.5, 0.6)):
-                y0, y1 = round(top * height), round(bottom * height)
-                corners = np.array([[0, y0], [width, y0], [width, y1], [0, y1]], float)
-                roi = roifile.ImagejRoi.frompoints(corners, name=f"{name}-{index + 1:04d}", position=index)
-                archive.writestr(f"{name}-{index + 1:04d}.roi", roi.tobytes())
+    share = np.array([0.0, 0.2, 0.5, 0.6])[:, None, None]
+    tops = np.round(share * height) + np.zeros((4, depth, width))
+    return Segmentation(
+        shape=(depth, height, width),
+        decode="ordered",
+        boundaries=tops.astype(np.float32),
+        pixel_labels=None,
+        confidence=np.full((depth, width), 0.8, np.float32),
+        overhang=np.zeros((depth, width), bool),
+        pixel_size_um=PixelSize(0.9, 0.9, 0.9),
+        band_thickness_um=5.0,
+        model=ModelIdentity("phantom-v1", "0" * 64),
+    )
+
+
+def answer(shape: tuple[int, ...], accept: str) -> bytes:
+    """Write flat layers as the server would."""
+    result, out = segmentation(shape), io.BytesIO()
+    match accept:
+        case "application/zip":
+            write_roi_set(out, trace(result.blocks()))
+        case "application/vnd.skinoct.dej+zip":
+            write_roi_set(out, trace(result.blocks(), labels_to_trace=[Label.DEJ]))
+        case "application/vnd.skinoct.light+zip":
+            write_roi_set(out, light_rois(result))
+        case "application/vnd.skinoct.maps+tiff":
+            write_maps(out, result)
+        case "application/json":
+            out.write(measure_segmentation(result).model_dump_json().encode())
+        case "text/csv":
+            out.write(measure_segmentation(result).to_csv().encode())
+        case _:
+            write_labels(out, result.blocks(), result.shape, pixel_size_um=result.pixel_size_um)
     return out.getvalue()
 
 
@@ -327,11 +366,7 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
             if fake.html:
                 self.send(200, b"<html>It works!</html>", "text/html")
                 return False
-            if (
-                fake.key
-                and self.headers.get("Authorization") != f"Bearer {fake.key}"
-                and "health" not in self.path
-            ):
+            if fake.key and self.headers.get("Authorization") != f"Bearer {fake.key}" and "health" not in self.path:
                 self.problem(401, "This server needs an API key.")
                 return False
             return True
@@ -349,8 +384,12 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
                 self.send(503, {}) if fake.full else self.send(200, {"status": "ready"})
             elif self.path.endswith("/result"):
                 headers = {"X_Skinoct_Model": "phantom-v1", "X_Skinoct_Model_Sha256": "0" * 64}
-                shape = fake.shape(self.path.split("/")[2])
-                self.send(200, roi_set((shape[0], shape[1], shape[2])), "application/zip", **headers)
+                accept = self.headers["Accept"]
+                job = self.path.split("/")[2]
+                if job in fake.jobs:
+                    self.send(200, answer(fake.shape(job), accept), accept, **headers)
+                else:
+                    self.problem(404, "There is no such job.")
             else:
                 self.job(self.path.split("/")[-1])
 

@@ -42,9 +42,7 @@ def call(target: Any, name: str, *arguments: Any) -> Any:
     while kind is not None:
         for method in kind.getDeclaredMethods():
             kinds = list(method.getParameterTypes())
-            fits = len(kinds) == len(arguments) and all(
-                k.isInstance(a) for k, a in zip(kinds, arguments, strict=True)
-            )
+            fits = len(kinds) == len(arguments) and all(k.isInstance(a) for k, a in zip(kinds, arguments, strict=True))
             if str(method.getName()) == name and fits:
                 method.setAccessible(True)
                 return method.invoke(target, [JObject(a) for a in arguments])
@@ -72,9 +70,7 @@ def menu_point(*path: str) -> tuple[int, int] | None:
 def components(window: Any) -> list[Any]:
     """Return all components of a window."""
     inner = (
-        [c for child in window.getComponents() for c in components(child)]
-        if hasattr(window, "getComponents")
-        else []
+        [c for child in window.getComponents() for c in components(child)] if hasattr(window, "getComponents") else []
     )
     return [window, *inner]
 
@@ -90,11 +86,7 @@ def window(title: str) -> Any:
 def point(title: str, label: str) -> tuple[int, int]:
     """Return the middle of a button, checkbox or text field, found by its text, inside its window."""
     for item in components(window(title)):
-        text = [
-            str(getattr(item, get)())
-            for get in ("getLabel", "getText", "getSelectedItem")
-            if hasattr(item, get)
-        ]
+        text = [str(getattr(item, get)()) for get in ("getLabel", "getText", "getSelectedItem") if hasattr(item, get)]
         if any(label in t for t in text) and item.isShowing():
             return inside(item)
     raise LookupError(f"{label} in {title}")

@@ -71,6 +71,6 @@ def test_models_of_the_server_are_offered(opened, live_server):
     session(f"ij.remember({{'server': {live_server.url!r}, 'options': ''}})")
     session.choose("Plugins", "Skin", "Segment skin")
     session.until("window('Segment skin') is not None")
-    items = "[str(c.getItem(i)) for c in [window('Segment skin').getChoices().get(0)] for i in range(c.getItemCount())]"
-    assert session(items) == ["default", "tiny"]
+    session("models = window('Segment skin').getChoices().get(0)")
+    assert session("[str(models.getItem(i)) for i in range(models.getItemCount())]") == ["default", "tiny"]
     session.press("Segment skin", "Cancel")

@@ -90,9 +90,7 @@ def test_own_overlay_selection_and_roi_manager_stay(quiet, fake):
         assert finished(quiet) == "done"
     assert quiet("[str(r.getName()) for r in img.getOverlay().toArray()].count('mine')") == 1
     assert quiet("img.getOverlay().size()") == 7
-    assert quiet("str(img.getRoi().getBounds())") == quiet(
-        "str(JClass('java.awt.Rectangle')(10, 10, 30, 20))"
-    )
+    assert quiet("str(img.getRoi().getBounds())") == quiet("str(JClass('java.awt.Rectangle')(10, 10, 30, 20))")
     assert quiet("manager.getCount()") == 1
 
 

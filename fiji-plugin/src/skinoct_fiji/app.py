@@ -6,11 +6,17 @@ import time
 
 from skinoct_fiji.bridge.gateway import Gateway
 from skinoct_fiji.bridge.jvm import Installation, start
-from skinoct_fiji.commands.segment import LABEL as SEGMENT
-from skinoct_fiji.commands.segment import segment
+from skinoct_fiji.commands import help, layers, measure, segment
 from skinoct_fiji.front import Command, Front
 
-ENTRIES: dict[str, Command] = {SEGMENT: segment}
+ENTRIES: dict[str, Command] = {
+    segment.LABEL: segment.segment,
+    measure.LABEL: measure.measure,
+    layers.EXPORT: layers.export,
+    layers.DISPLAY: layers.display,
+    help.SETTINGS: help.settings,
+    help.HELP: help.show_help,
+}
 """Label to command, in the order of the menu."""
 
 

@@ -30,9 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     launch = commands.add_parser("launch", help="open Fiji or ImageJ with Plugins > Skin, driven by Python")
     launch.add_argument("--fiji", type=Path, required=True, help="folder Fiji.app, or an ImageJ 1 jar")
-    launch.add_argument(
-        "--server", help=f"address of the server (default: the last one, else {DEFAULT_SERVER})"
-    )
+    launch.add_argument("--server", help=f"address of the server (default: the last one, else {DEFAULT_SERVER})")
     launch.add_argument("--memory", default="2g", help="memory for ImageJ's images (default: 2g)")
     launch.set_defaults(run=_launch)
     return parser

@@ -218,9 +218,7 @@ class ServerClient:
         self.models()
         ready = self._ask("GET", "/readyz", timeout=5.0)
         if ready.status_code in (429, 503):
-            raise BusyError(
-                f"The skinoct server at {self.url} is busy or starting. {self._reason(ready)}".strip()
-            )
+            raise BusyError(f"The skinoct server at {self.url} is busy or starting. {self._reason(ready)}".strip())
         return info
 
     def hello(self) -> ServerInfo:
@@ -254,8 +252,7 @@ class ServerClient:
             return _MODELS.validate_json(answer.content)
         except ValidationError:
             raise OtherVersionError(
-                f"The list of models of {self.url} cannot be read. Update server and plugin to the same "
-                f"release."
+                f"The list of models of {self.url} cannot be read. Update server and plugin to the same release."
             ) from None
 
     def segment(self, image: Path | bytes, request: Request, watch: Watcher | None = None) -> Answer:
@@ -283,9 +280,7 @@ class ServerClient:
         watch.progress(Progress("download"))
         return self.result(job.id, request.accept)
 
-    def submit(
-        self, image: Path | bytes, request: Request, watch: Watcher | None = None
-    ) -> JobStatus | Answer:
+    def submit(self, image: Path | bytes, request: Request, watch: Watcher | None = None) -> JobStatus | Answer:
         """Send a tomogram to the queue; a server without a queue answers at once."""
         watch = watch or Watcher()
         deadline = time.monotonic() + self.patience
@@ -314,9 +309,7 @@ class ServerClient:
             if status.state == "cancelled":
                 raise Cancelled("The job was cancelled on the server. Nothing was changed.")
             if status.state == "running":
-                watch.progress(
-                    Progress("slices", status.slices_done, status.slices_total or 0, status.seconds_left)
-                )
+                watch.progress(Progress("slices", status.slices_done, status.slices_total or 0, status.seconds_left))
             else:
                 watch.progress(Progress("queue", status.position or 0, 0, status.seconds_left))
             time.sleep(POLL_SECONDS)
@@ -398,9 +391,7 @@ class ServerClient:
             raise BusyError(f"The server at {self.url} is busy; try again in a minute. {reason}".strip())
         if not reason:
             self.hello()
-        raise RefusedError(
-            reason or f"The server at {self.url} answered {answer.status_code} and gave no reason."
-        )
+        raise RefusedError(reason or f"The server at {self.url} answered {answer.status_code} and gave no reason.")
 
     @staticmethod
     def _reason(answer: httpx.Response) -> str:
@@ -480,7 +471,5 @@ def parse_json(answer: Answer) -> dict[str, Any]:
     """Read an ``application/json`` answer."""
     value = json.loads(answer.content)
     if not isinstance(value, dict):
-        raise OtherVersionError(
-            "The server's measurements cannot be read. Update server and plugin together."
-        )
+        raise OtherVersionError("The server's measurements cannot be read. Update server and plugin together.")
     return value

@@ -62,9 +62,7 @@ class Front:
         call = self.ij.current_call(label)
         run = Run(self.ij, call)
         if not self._busy.acquire(blocking=False):
-            self.ij.fail(
-                call, f"{self._now} is still at work. Wait until it is done, or press Escape to stop it."
-            )
+            self.ij.fail(call, f"{self._now} is still at work. Wait until it is done, or press Escape to stop it.")
             return
         self._now = label.removesuffix("...")
         self.ij.reset_escape()

@@ -95,6 +95,54 @@ class SegmentOptions:
         return to_macro(self, always=("server", "opacity"))
 
 
+@dataclass(frozen=True)
+class MeasureOptions:
+    """Options of *Measure DEJ*; a field's name is its key in a macro."""
+
+    server: str = DEFAULT_SERVER
+    """Address of the server."""
+    model: str = DEFAULT_MODEL
+    """Name of a model, or ``default``."""
+    slices: str = "all"
+    """``all``, or a range such as ``10-40``."""
+    pixel_size: float = 0.0
+    """Micrometers; 0 takes the image's calibration."""
+    maps: bool = False
+    """Show maps of thickness, DEJ depth and confidence from above."""
+    profile: bool = False
+    """Plot the thickness over the slices."""
+    csv: str = ""
+    """File to write the measures of each slice to; never overwritten."""
+
+    def segmentation(self) -> SegmentOptions:
+        """Return what to ask the server for."""
+        return SegmentOptions(server=self.server, model=self.model, slices=self.slices, pixel_size=self.pixel_size)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of *Export layers to ROI Manager*."""
+
+    server: str = DEFAULT_SERVER
+    """Address of the server."""
+    model: str = DEFAULT_MODEL
+    """Name of a model, or ``default``."""
+    layers: str = "dej"
+    """``dej`` or ``all``."""
+    outline: str = "light"
+    """``light``: few corners, to edit; ``exact``: every pixel."""
+    slices: str = "all"
+    """``all``, or a range such as ``10-40``."""
+
+    def __post_init__(self) -> None:
+        _one_of("layers", self.layers, ("dej", "all"))
+        _one_of("outline", self.outline, ("light", "exact"))
+
+    def segmentation(self) -> SegmentOptions:
+        """Return what to ask the server for."""
+        return SegmentOptions(server=self.server, model=self.model, slices=self.slices)
+
+
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise OptionError(f"{key}=[{value}] is not known. Give one of: {', '.join(allowed)}.")
@@ -117,9 +165,7 @@ def parse_macro(text: str) -> dict[str, str | bool]:
     while at < len(text):
         match = _OPTION.match(text, at)
         if match is None:
-            raise OptionError(
-                f"The options '{text}' cannot be read near '{text[at : at + 20]}'. Write key=value."
-            )
+            raise OptionError(f"The options '{text}' cannot be read near '{text[at : at + 20]}'. Write key=value.")
         at = match.end()
         key = match[1].lower()
         if match[2] is None:

@@ -34,7 +34,4 @@ def connection_sentence(server: str, key: str | None) -> str:
     except SkinoctError as error:
         return str(error)
     default = next((model.name for model in models if model.default), "none")
-    return (
-        f"Connected to skinoct-server {info.version} at {client.url}: {len(models)} model(s), "
-        f"default '{default}'."
-    )
+    return f"Connected to skinoct-server {info.version} at {client.url}: {len(models)} model(s), default '{default}'."

@@ -3,7 +3,7 @@
 # mypy: disable-error-code=untyped-decorator
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,20 +88,37 @@ class Button:
 
     label: str
     pressed: Callable[[Values], str]
+    answer: str = ""
+    """What stands below it at first."""
 
 
 Field = Text | Number | Slider | Choice | Check | Folder | Note | Button
 
 
-def ask(title: str, fields: Sequence[Field], help_url: str | None = None) -> Values | None:
-    """Show a modal dialog and return its values by key, or None when it was canceled."""
-    dialog = JClass("ij.gui.GenericDialog")(title)
+def ask(title: str, fields: Sequence[Field], changed: Callable[[Values], None] | None = None) -> Values | None:
+    """Show a dialog and return its values by key, or None when it was canceled.
+
+    With ``changed``, which hears of every change at once, ImageJ can be used beside the dialog.
+    """
+    kind = "ij.gui.GenericDialog" if changed is None else "ij.gui.NonBlockingGenericDialog"
+    dialog = JClass(kind)(title)
     for field in fields:
         _add(dialog, field, fields)
-    if help_url:
-        dialog.addHelp(help_url)
+    if changed is not None:
+        dialog.addDialogListener(_hears(dialog, fields, changed))
     dialog.showDialog()
     return None if dialog.wasCanceled() else _values(dialog, fields)
+
+
+def _hears(dialog: Any, fields: Sequence[Field], changed: Callable[[Values], None]) -> Any:
+    @JImplements("ij.gui.DialogListener")
+    class Hears:
+        @JOverride
+        def dialogItemChanged(self, _dialog: Any, _event: Any) -> bool:  # noqa: N802 - Java's name
+            changed(_values(dialog, fields))
+            return True
+
+    return Hears()
 
 
 def _add(dialog: Any, field: Field, fields: Sequence[Field]) -> None:
@@ -125,7 +142,8 @@ def _add(dialog: Any, field: Field, fields: Sequence[Field]) -> None:
         case Button():
             place: dict[str, Any] = {}
             dialog.addButton(field.label, _listener(dialog, field, fields, place))
-            dialog.addMessage(" \n ")  # two lines make a label whose text can be set
+            # Two lines make a label whose text can be set later.
+            dialog.addMessage(wrapped(field.answer) + "\n " if field.answer else " \n ")
             place["answer"] = dialog.getMessage()
 
 
@@ -170,17 +188,3 @@ def _number(text: str) -> float | str:
         return float(text.replace(",", "."))
     except ValueError:
         return text
-
-
-def yes_no(title: str, question: str, yes: str, no: str) -> bool | None:
-    """Ask a question with two answers; None when it was canceled."""
-    dialog = JClass("ij.gui.GenericDialog")(title)
-    dialog.addMessage(wrapped(question))
-    dialog.enableYesNoCancel(yes, no)
-    dialog.showDialog()
-    return None if dialog.wasCanceled() else bool(dialog.wasOKed())
-
-
-def as_mapping(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return dialog values as texts, for preferences."""
-    return {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in values.items()}

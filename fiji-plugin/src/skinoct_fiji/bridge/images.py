@@ -47,15 +47,12 @@ class Stack:
 
     def __init__(self, image: Any) -> None:
         if image is None:
-            raise ImageError(
-                "No image is open. Open a tomogram (File > Open) and click on it, then try again."
-            )
+            raise ImageError("No image is open. Open a tomogram (File > Open) and click on it, then try again.")
         self.image = image
         self.title = str(image.getTitle())
         if int(image.getType()) == COLOR_RGB:
             raise ImageError(
-                f"'{self.title}' is a color image. Turn it into a gray one with Image > Type > 8-bit, "
-                f"then try again."
+                f"'{self.title}' is a color image. Turn it into a gray one with Image > Type > 8-bit, then try again."
             )
         lengths = (int(image.getNChannels()), int(image.getNSlices()), int(image.getNFrames()))
         self._along = _slice_axis(lengths)

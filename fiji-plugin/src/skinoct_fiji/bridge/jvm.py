@@ -98,13 +98,10 @@ def start(installation: Installation, *, memory: str = "2g", window: bool = True
     """
     os.environ["JAVA_HOME"] = str(find_java(installation))
     if window and sys.platform == "linux" and not os.environ.get("DISPLAY"):
-        raise FijiError(
-            "There is no screen to open ImageJ on (DISPLAY is not set). Start this from a desktop."
-        )
+        raise FijiError("There is no screen to open ImageJ on (DISPLAY is not set). Start this from a desktop.")
     if window and sys.platform == "darwin":
         raise FijiError(
-            "On macOS Python cannot drive Fiji's windows. Use: skinoct-fiji install --fiji "
-            "/Applications/Fiji.app"
+            "On macOS Python cannot drive Fiji's windows. Use: skinoct-fiji install --fiji /Applications/Fiji.app"
         )
     try:
         if installation.kind == "fiji":

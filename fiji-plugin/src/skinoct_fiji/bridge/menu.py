@@ -31,9 +31,7 @@ def _skin_menu(ij: Gateway) -> Any:
     bar = ij.Menus.getMenuBar()
     if bar is None:
         return None  # headless
-    plugins = next(
-        m for m in (bar.getMenu(i) for i in range(bar.getMenuCount())) if m.getLabel() == "Plugins"
-    )
+    plugins = next(m for m in (bar.getMenu(i) for i in range(bar.getMenuCount())) if m.getLabel() == "Plugins")
     for index in range(int(plugins.getItemCount())):
         if plugins.getItem(index).getLabel() == MENU:
             return plugins.getItem(index)

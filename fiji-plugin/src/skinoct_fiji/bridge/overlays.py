@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,10 @@ from skinoct_fiji.bridge.images import Region, Stack
 
 TAG = "skinoct"
 """Property that marks an ROI of an overlay as ours; it is saved inside the TIFF. Its value is the class."""
+POLYGON, TRACED = 2, 4
+"""Types of ``ij.gui.Roi``."""
+EXPORTED = "skinoct-model"
+"""Property that an exported ROI keeps while it is as the model drew it."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,19 @@ def decode(roi_set: bytes, classes: Iterable[str] | None = None) -> Iterator[Any
         for name in archive.namelist():
             if wanted is not None and label_from_name(name.removesuffix(".roi")) not in wanted:
                 continue
-            content = JArray(JByte)(archive.read(name))
+            content = JArray(JByte)(_without_group(archive.read(name)))
             roi = decoder.openFromByteArray(content)
             if roi is not None:
                 roi.setName(name.removesuffix(".roi"))
                 yield roi
+
+
+def _without_group(content: bytes) -> bytes:
+    """Clear the group (byte 30 of the second header): an ImageJ without Glasbey.lut complains of each."""
+    second = int.from_bytes(content[60:64])
+    if not 64 <= second <= len(content) - 32:
+        return content
+    return content[: second + 30] + b"\0" + content[second + 31 :]
 
 
 def place(roi: Any, stack: Stack, region: Region) -> Any:
@@ -92,9 +105,76 @@ def dress(roi: Any, style: Style) -> None:
     alpha = round(2.55 * style.opacity)
     if style.filled:
         roi.setFillColor(color(red, green, blue, alpha))
+        roi.setStrokeColor(None)
     else:
         roi.setFillColor(None)
         roi.setStrokeColor(color(red, green, blue, max(alpha, 1)))
+
+
+def restyle(image: Any, style: Style | None) -> None:
+    """Change how our ROIs look; None hides them. The user's own stay as they are."""
+    for roi in ours(image.getOverlay()):
+        if style is None:
+            roi.setFillColor(None)
+            roi.setStrokeColor(JClass("java.awt.Color")(0, 0, 0, 0))
+        else:
+            dress(roi, style)
+    image.draw()
+
+
+def snapshot(image: Any) -> list[tuple[Any, Any]]:
+    """Return fill and stroke color of each of our ROIs."""
+    return [(roi.getFillColor(), roi.getStrokeColor()) for roi in ours(image.getOverlay())]
+
+
+def restore(image: Any, colors: list[tuple[Any, Any]]) -> None:
+    """Undo ``restyle``."""
+    for roi, (fill, stroke) in zip(ours(image.getOverlay()), colors, strict=False):
+        roi.setFillColor(fill)
+        roi.setStrokeColor(stroke)
+    image.draw()
+
+
+def to_manager(rois: Iterable[Any]) -> int:
+    """Add ROIs to the ROI Manager behind those that are there, outlined in the color of their class."""
+    manager = JClass("ij.plugin.frame.RoiManager").getRoiManager()
+    color = JClass("java.awt.Color")
+    count = 0
+    for roi in map(_with_handles, rois):
+        label = label_from_name(str(roi.getName()))
+        name = layer(label).name if label else "dej"
+        roi.setFillColor(None)
+        roi.setStrokeColor(color(*Style(100).rgb(name)))
+        roi.setProperty(EXPORTED, str(fingerprint(roi)))
+        manager.addRoi(roi)
+        count += 1
+    return count
+
+
+def _with_handles(roi: Any) -> Any:
+    """Return a polygon that can be dragged by its corners instead of a traced outline, which cannot."""
+    if int(roi.getType()) != TRACED:
+        return roi
+    polygon = JClass("ij.gui.PolygonRoi")(roi.getFloatPolygon(), POLYGON)
+    polygon.setName(roi.getName())
+    polygon.copyAttributes(roi)
+    if roi.hasHyperStackPosition():
+        polygon.setPosition(roi.getCPosition(), roi.getZPosition(), roi.getTPosition())
+    else:
+        polygon.setPosition(roi.getPosition())
+    return polygon
+
+
+def fingerprint(roi: Any) -> int:
+    """Return a number that changes when somebody moves a corner of an ROI."""
+    return int(zlib.crc32(bytes(JClass("ij.io.RoiEncoder").saveAsByteArray(_bare(roi)))))
+
+
+def _bare(roi: Any) -> Any:
+    """Return a copy that has nothing but its shape: colors and names do not count."""
+    bare = JClass("ij.gui.ShapeRoi")(roi)
+    bare.setPosition(0)
+    return bare
 
 
 def users_own(overlay: Any) -> list[Any]:

@@ -1,0 +1,119 @@
+"""What several entries need: an image at the server, its answers, and the answers of the last time."""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from skinoct.errors import OptionError
+from skinoct.tomogram import write_tomogram
+from skinoct_fiji.bridge.images import Region, RegionVoxels, Stack
+from skinoct_fiji.client import Answer, Progress, RefusedError, Request, ServerClient, Watcher
+from skinoct_fiji.front import Run
+from skinoct_fiji.options import DEFAULT_MODEL, SegmentOptions
+from skinoct_fiji.settings import api_key
+
+LABELS = "image/tiff"
+ROIS = "application/zip"
+DEJ = "application/vnd.skinoct.dej+zip"
+LIGHT = "application/vnd.skinoct.light+zip"
+MAPS = "application/vnd.skinoct.maps+tiff"
+JSON = "application/json"
+CSV = "text/csv"
+_PROPERTY = "skinoct job"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A finished job of an image that is still open; pixels are compared, so an edited image is sent anew."""
+
+    server: str
+    job: str
+    asked: str
+    pixels: int
+
+
+def region_of(stack: Stack, options: SegmentOptions) -> Region:
+    """Return the part of an image that the options ask for."""
+    first, last = options.slice_range(stack.count)
+    region = replace(stack.whole(), first=first, last=last)
+    if not options.selection:
+        return region
+    rectangle = stack.rectangle()
+    if rectangle is None:
+        raise OptionError(
+            f"'{stack.title}' has no rectangle selected. Draw one with the rectangle tool, or leave out 'selection'."
+        )
+    x, y, width, height = rectangle
+    return replace(region, x=x, y=y, width=width, height=height)
+
+
+def obtain(run: Run, stack: Stack, region: Region, options: SegmentOptions, accepts: Sequence[str]) -> list[Answer]:
+    """Return answers for a region of an image, one per media type; it is sent only if the server needs it."""
+    with ServerClient(options.server, api_key(run.ij)) as client:
+        client.hello()
+        known = _recall(stack, region, options)
+        if known is not None:
+            try:
+                return [client.result(known.job, accept) for accept in accepts]
+            except RefusedError:
+                pass  # the server keeps results for a while only
+        first = _send(run, stack, region, options, client, accepts[0])
+        if first.job is None:
+            return [first, *(_send(run, stack, region, options, client, more) for more in accepts[1:])]
+        _remember(stack, region, options, first.job)
+        return [first, *(client.result(first.job, accept) for accept in accepts[1:])]
+
+
+def _send(run: Run, stack: Stack, region: Region, options: SegmentOptions, client: ServerClient, accept: str) -> Answer:
+    def show(progress: Progress) -> None:
+        run.status(progress.text() + " (Escape stops)", progress.fraction)
+
+    request = Request(
+        model=None if options.model == DEFAULT_MODEL else options.model,
+        pixel_size_um=options.pixel_size or None,
+        accept=accept,
+    )
+    run.status("reading the image", 0.01)
+    with tempfile.TemporaryDirectory(prefix="skinoct-") as folder:
+        file = Path(folder) / f"{_safe(stack.title)}.tif"
+        write(file, stack, region)
+        return client.segment(file, request, Watcher(show, run.cancelled))
+
+
+def write(file: Path, stack: Stack, region: Region) -> None:
+    """Write a region of an image as a TIFF."""
+    write_tomogram(file, RegionVoxels(stack, region), pixel_size_um=stack.pixel_size_um(), axis="Z")
+
+
+def _safe(title: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in title)[:60] or "image"
+
+
+def _asked(region: Region, options: SegmentOptions) -> str:
+    return f"{region} {options.model} {options.pixel_size}"
+
+
+def _pixels(stack: Stack, region: Region) -> int:
+    code = 0
+    for index in range(region.last - region.first):
+        code = zlib.crc32(stack.read(index, region).tobytes(), code)
+    return code
+
+
+def _remember(stack: Stack, region: Region, options: SegmentOptions, job: str) -> None:
+    text = "\n".join([options.server, job, _asked(region, options), str(_pixels(stack, region))])
+    stack.image.setProperty(_PROPERTY, text)
+
+
+def _recall(stack: Stack, region: Region, options: SegmentOptions) -> Known | None:
+    text = stack.image.getProperty(_PROPERTY)
+    if text is None:
+        return None
+    server, job, asked, pixels = str(text).split("\n")
+    known = Known(server, job, asked, int(pixels))
+    fits = known.server == options.server and known.asked == _asked(region, options)
+    return known if fits and known.pixels == _pixels(stack, region) else None
