@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
-from skinoct.labels import NUM_CLASSES
+from skinoct.labels import NUM_CLASSES, Label
 
 
 class AugmentConfig(BaseModel):
@@ -142,6 +142,8 @@ def recolor(images: Tensor, labels: Tensor, generator: torch.Generator, config: 
     light = images.clamp_min(1e-4) ** per_crop(dice.normal(config.gamma).clamp(-1, 1).exp())
 
     layer_gain = dice.normal(config.layers, NUM_CLASSES + 1) * dice.chance(0.5)[:, None]
+    # The annotated band is no layer of its own brightness; painted as one it would be learned as a cue.
+    layer_gain[:, Label.DEJ] = (layer_gain[:, Label.EPIDERMIS] + layer_gain[:, Label.DERMIS]) / 2
     light = light * layer_gain.exp().gather(1, labels.flatten(1).long()).view(batch, 1, height, width)
 
     light = light * torch.exp(-per_crop(dice.uniform(-config.attenuation, config.attenuation)) * (y - 0.3))
