@@ -119,9 +119,9 @@ class _Columns(NamedTuple):
     relative_thickness: Map
     """Epidermis in pixels, NaN where surface or DEJ are not in view."""
     size: PixelSize | None
-    lengths: Map
+    lengths: npt.NDArray[np.float64]
     """(Z,) along the smoothed DEJ."""
-    straight: Map
+    straight: npt.NDArray[np.float64]
     """(Z,) along the straight line through it."""
     undulation: Map
     """Smoothed DEJ without the parabola of each slice, micrometers."""
@@ -216,21 +216,21 @@ def _columns(
     overhang: Mask | None,
     smoothing_um: float,
 ) -> _Columns:
-    skin_row, top, bottom = (boundaries[k].astype(np.float64) for k in (EPIDERMIS_TOP, DEJ_TOP, DERMIS_TOP))
+    skin_row, top, bottom = (boundaries[k] for k in (EPIDERMIS_TOP, DEJ_TOP, DERMIS_TOP))
     # A band cut by the border of the image has its middle elsewhere, and a surface there may lie outside.
     known = (bottom > top) & (top > 0) & (bottom < height)
     in_view = (skin_row > 0) & (skin_row < height)
     middle = (top + bottom) / 2
-    thickness = np.where(known & in_view, middle - skin_row, np.nan)
+    thickness = np.where(known & in_view, middle - skin_row, np.float32(np.nan))
     dy, dx = (size.y, size.x) if size is not None else (1.0, 1.0)  # pixels; nothing of it is told
-    dej = np.where(known, -middle * dy, 0.0)
+    dej = np.where(known, -middle * np.float32(dy), 0)
     level, slopes = surface.remove_lines(dej, known, dx)
     level = surface.smooth(level, known, (0, smoothing_um / dx)) if size is not None else level
-    lengths, extents = surface.path_lengths(
-        level + slopes[:, None] * np.arange(known.shape[1]) * dx, known, dx
-    )
+    along = np.arange(known.shape[1], dtype=np.float32) * np.float32(dx)
+    tilt = np.outer(slopes, along).astype(np.float32)
+    lengths, extents = surface.path_lengths(level + tilt, known, dx)
     undulation = surface.remove_parabolas(level, known, dx, surface.dominant_period(level, known, dx))
-    skin = np.where(in_view, -skin_row * dy, np.nan)
+    skin = np.where(in_view, -skin_row * np.float32(dy), np.float32(np.nan))
     straight = extents * np.hypot(1.0, slopes)
     return _Columns(known, dej, skin, thickness, size, lengths, straight, undulation, confidence, overhang)
 
@@ -252,7 +252,11 @@ def _thickness(columns: _Columns, slices: slice) -> dict[str, float | None]:
     if not len(values):
         mean = median = p5 = None
     else:
-        mean, median, p5 = float(values.mean()), float(np.median(values)), float(np.percentile(values, 5))
+        mean, median, p5 = (
+            float(values.mean(dtype=np.float64)),
+            float(np.median(values)),
+            float(np.percentile(values, 5)),
+        )
     middle = rows.shape[1] // 2
     left, right = (half[~np.isnan(half)] for half in (rows[:, :middle], rows[:, rows.shape[1] - middle :]))
     enough = min(len(left), len(right)) >= surface.MIN_COLUMNS // 2 and bool(median)
@@ -278,10 +282,8 @@ def _shape(columns: _Columns, slices: slice) -> dict[str, float | None]:
     rows = usable.any(axis=1)
     values = undulation[usable]
     return {
-        "interdigitation_index": float(
-            columns.lengths[slices][rows].sum() / columns.straight[slices][rows].sum()
-        ),
-        "undulation_rms_um": float(np.sqrt((values**2).mean())),
+        "interdigitation_index": float(columns.lengths[slices][rows].sum() / columns.straight[slices][rows].sum()),
+        "undulation_rms_um": float(np.sqrt((values**2).mean(dtype=np.float64))),
         "peak_to_valley_um": float(values.max() - values.min()),
         "dominant_period_um": surface.dominant_period(undulation, usable, columns.size.x),
     }
@@ -315,7 +317,7 @@ def _without_motion(columns: _Columns) -> tuple[bool, Map]:
         return False, columns.height
     motion = np.zeros(len(columns.skin))
     motion[1:][seen] = np.nanmedian(steps[seen], axis=1)
-    return True, columns.height - np.cumsum(motion)[:, None]
+    return True, columns.height - np.cumsum(motion)[:, None].astype(np.float32)
 
 
 def _in_space(columns: _Columns, height: Map, smoothing_um: float, prominence_um: float) -> dict[str, Any]:

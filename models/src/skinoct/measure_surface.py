@@ -1,22 +1,25 @@
 """Numbers of a height map: smoothing, tilt, length, area, spectrum and peaks, all blind to missing columns.
 
-Height maps are float64 ``(Z, X)`` in micrometers, larger is higher up in the skin; a mask of the same shape
+Height maps are float32 ``(Z, X)`` in micrometers, larger is higher up in the skin; a mask of the same shape
 says which columns are known. Functions return None where the data do not decide.
 """
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-Map = npt.NDArray[np.float64]
+Map = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 MIN_COLUMNS = 32
 """A B-scan with fewer known columns has no shape worth a number."""
 FLAT_UM = 0.05
 """A surface with less undulation than this (RMS) has no period."""
+_NOBODY = -1
 _FIT_POINTS = 200_000
 _ZERO_PADDING = 8
 _SPECTRAL_CONTRAST = 4.0
@@ -28,28 +31,22 @@ def smooth(heights: Map, known: Mask, sigma_px: tuple[float, float]) -> Map:
 
     Expects a map without tilt: at the border the average is one-sided.
     """
-    weights = ndimage.gaussian_filter(known.astype(np.float64), sigma_px, mode="constant", truncate=4)
-    sums = ndimage.gaussian_filter(np.where(known, heights, 0.0), sigma_px, mode="constant", truncate=4)
-    return np.where(known, sums / np.maximum(weights, 1e-12), 0.0)
+    weights = ndimage.gaussian_filter(known.astype(np.float32), sigma_px, mode="constant", truncate=4)
+    sums = ndimage.gaussian_filter(np.where(known, heights, 0), sigma_px, mode="constant", truncate=4)
+    return np.where(known, sums / np.maximum(weights, np.float32(1e-12)), 0)
 
 
-def line_slopes(heights: Map, known: Mask, dx: float) -> tuple[Map, Map]:
-    """Return slope and value at x = 0 of the least-squares line of each slice, each (Z,)."""
-    x = np.arange(heights.shape[1]) * dx
+def remove_lines(heights: Map, known: Mask, dx: float) -> tuple[Map, npt.NDArray[np.float64]]:
+    """Return the map without the least-squares line of each slice, and the slopes of the lines (Z,)."""
+    x = np.arange(heights.shape[1], dtype=np.float32) * np.float32(dx)
     n = np.maximum(known.sum(axis=1), 1)
-    mean_x = (known * x).sum(axis=1) / n
-    mean_h = np.where(known, heights, 0.0).sum(axis=1) / n
-    centered = np.where(known, x - mean_x[:, None], 0.0)
-    spread = (centered**2).sum(axis=1)
-    slope = (centered * np.where(known, heights, 0.0)).sum(axis=1) / np.where(spread > 0, spread, 1.0)
-    return slope, mean_h - slope * mean_x
-
-
-def remove_lines(heights: Map, known: Mask, dx: float) -> tuple[Map, Map]:
-    """Return the map without the line of each slice, and the slopes (Z,)."""
-    slope, offset = line_slopes(heights, known, dx)
-    lines = offset[:, None] + slope[:, None] * np.arange(heights.shape[1]) * dx
-    return np.where(known, heights - lines, 0.0), slope
+    mean_x = (known * x).sum(axis=1, dtype=np.float64) / n
+    mean_height = np.where(known, heights, 0).sum(axis=1, dtype=np.float64) / n
+    centered = np.where(known, x - mean_x[:, None].astype(np.float32), 0)
+    spread = (centered**2).sum(axis=1, dtype=np.float64)
+    slope = (centered * heights).sum(axis=1, dtype=np.float64) / np.where(spread > 0, spread, 1.0)
+    level = heights - mean_height[:, None].astype(np.float32) - centered * slope[:, None].astype(np.float32)
+    return np.where(known, level, 0), slope
 
 
 def remove_parabolas(heights: Map, known: Mask, dx: float, period: float | None) -> Map:
@@ -87,7 +84,8 @@ def remove_plane(heights: Map, known: Mask) -> Map:
     weight = np.sqrt(_hann(heights.shape[0])[row] * _hann(heights.shape[1])[column])
     design = np.stack([weight, weight * z[row], weight * x[column]], axis=1)
     offset, along_z, along_x = np.linalg.lstsq(design, heights.ravel()[points] * weight, rcond=None)[0]
-    return np.where(known, heights - offset - along_z * z[:, None] - along_x * x, 0.0)
+    plane = (offset + along_z * z)[:, None].astype(np.float32) + (along_x * x).astype(np.float32)
+    return np.where(known, heights - plane, 0)
 
 
 def _hann(n: int) -> npt.NDArray[np.float64]:
@@ -95,14 +93,14 @@ def _hann(n: int) -> npt.NDArray[np.float64]:
     return np.hanning(n + 2)[1:-1]
 
 
-def path_lengths(heights: Map, known: Mask, dx: float) -> tuple[Map, Map]:
+def path_lengths(heights: Map, known: Mask, dx: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the length along the surface and the horizontal extent of each slice, each (Z,).
 
     Only steps between two known columns count, so gaps add nothing to either.
     """
     both = known[:, 1:] & known[:, :-1]
-    steps = np.hypot(np.diff(heights, axis=1), dx)
-    return np.where(both, steps, 0.0).sum(axis=1), both.sum(axis=1) * dx
+    steps = np.hypot(np.diff(heights, axis=1), np.float32(dx))
+    return np.where(both, steps, 0).sum(axis=1, dtype=np.float64), both.sum(axis=1) * dx
 
 
 def area_ratio(heights: Map, known: Mask, dz: float, dx: float) -> float | None:
@@ -114,10 +112,11 @@ def area_ratio(heights: Map, known: Mask, dz: float, dx: float) -> float | None:
     cells = known[1:, 1:] & known[1:, :-1] & known[:-1, 1:] & known[:-1, :-1]
     if cells.sum() < 100:
         return None
-    along_x, along_z = np.diff(heights, axis=1) / dx, np.diff(heights, axis=0) / dz
+    along_x = np.diff(heights, axis=1) / np.float32(dx)
+    along_z = np.diff(heights, axis=0) / np.float32(dz)
     hx = (along_x[1:] + along_x[:-1]) / 2
     hz = (along_z[:, 1:] + along_z[:, :-1]) / 2
-    return float(np.sqrt(1 + hx**2 + hz**2)[cells].mean())
+    return float(np.sqrt(1 + hx**2 + hz**2)[cells].mean(dtype=np.float64))
 
 
 def dominant_period(heights: Map, known: Mask, dx: float) -> float | None:
@@ -129,13 +128,15 @@ def dominant_period(heights: Map, known: Mask, dx: float) -> float | None:
     usable = (known.mean(axis=1) > 0.9) & (known.sum(axis=1) >= MIN_COLUMNS)
     if not usable.any():
         return None
-    rows, rows_known = heights[usable], known[usable]
-    bridged = np.stack([_bridge(row, mask) for row, mask in zip(rows, rows_known, strict=True)])
-    if bridged.std() < FLAT_UM:
+    width = heights.shape[1]
+    power, variance = np.zeros(width * _ZERO_PADDING // 2 + 1), 0.0
+    for row, mask in zip(heights[usable], known[usable], strict=True):
+        bridged = _bridge(row, mask)
+        bridged = bridged - bridged.mean()
+        variance += float(bridged.var())
+        power += np.abs(np.fft.rfft(bridged * np.hanning(width), width * _ZERO_PADDING)) ** 2
+    if variance < FLAT_UM**2 * usable.sum():
         return None
-    width = bridged.shape[1]
-    windowed = (bridged - bridged.mean(axis=1, keepdims=True)) * np.hanning(width)
-    power = (np.abs(np.fft.rfft(windowed, width * _ZERO_PADDING, axis=1)) ** 2).mean(axis=0)
     first = 2 * _ZERO_PADDING  # two periods in the image
     peak = first + int(np.argmax(power[first:]))
     if peak == first or peak + 1 >= len(power) or power[peak] < _SPECTRAL_CONTRAST * np.median(power[first:]):
@@ -150,7 +151,7 @@ def _bridge(row: Map, known: npt.NDArray[np.bool_]) -> Map:
     if known.all():
         return row
     x = np.arange(len(row))
-    return np.interp(x, x[known], row[known])
+    return np.interp(x, x[known], row[known]).astype(np.float32)
 
 
 def count_peaks(heights: Map, known: Mask, prominence: float) -> int:
@@ -162,19 +163,20 @@ def count_peaks(heights: Map, known: Mask, prominence: float) -> int:
     top within the image counts once and the number per area is unbiased.
     """
     width = heights.shape[1] + 2
-    padded = np.pad(np.where(known, heights, -np.inf), 1, constant_values=-np.inf).ravel()
+    padded = np.pad(np.where(known, heights, -np.inf), 1, constant_values=-np.inf).astype(np.float32).ravel()
     inner = np.pad(ndimage.binary_erosion(known, np.ones((3, 3))), 1).ravel()
-    order = np.argsort(-padded, kind="stable")[: int(known.sum())].tolist()
-    values, is_inner = padded.tolist(), inner.tolist()
+    # Arrays of the standard library: as small as numpy's, and faster to look up one by one.
+    order = array("q", np.argsort(-padded, kind="stable")[: int(known.sum())].tobytes())
+    values, is_inner = array("f", padded.tobytes()), inner.tobytes()
+    parent = array("q", [_NOBODY]) * len(padded)
     neighbors = (-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1)
-    parent: dict[int, int] = {}
     count = 0
     for point in order:
-        basins = {_find(parent, point + step) for step in neighbors if point + step in parent}
+        basins = {_find(parent, point + step) for step in neighbors if parent[point + step] != _NOBODY}
         if not basins:
             parent[point] = point  # a new peak is the root of its basin
             continue
-        highest = max(basins, key=lambda peak: values[peak])
+        highest = max(basins, key=values.__getitem__)
         parent[point] = highest
         for peak in basins - {highest}:
             parent[peak] = highest
@@ -185,7 +187,7 @@ def count_peaks(heights: Map, known: Mask, prominence: float) -> int:
     return count
 
 
-def _find(parent: dict[int, int], point: int) -> int:
+def _find(parent: array[int], point: int) -> int:
     root = point
     while parent[root] != root:
         root = parent[root]
