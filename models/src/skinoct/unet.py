@@ -30,7 +30,7 @@ class UNetConfig(BaseModel):
     """Neighboring slices given as channels (odd); the middle one is segmented."""
     stem: tuple[int, int] = (2, 4)
     """Rows and columns folded into channels before the first convolution."""
-    widths: tuple[int, ...] = (32, 48, 64, 96, 128)
+    widths: tuple[int, ...] = (24, 40, 64, 96, 128)
     """Channels of each level, finest first; each further level halves rows and columns."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout of whole channels in the coarsest level during training."""
