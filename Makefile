@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench
+.PHONY: help setup demo serve test check bench bench-server faults hostile
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,3 +37,13 @@ check: $(STAMP)  ## Lint, types, import rules
 
 bench: $(STAMP)  ## Measure seconds per tomogram; writes docs/benchmarks.md
 	$(BIN)/python tests/e2e/bench.py
+
+bench-server: $(STAMP)  ## Measure the running server; adds to docs/benchmarks.md
+	$(BIN)/python tests/server/bench.py
+
+faults: $(STAMP)  ## Kill, stop and starve a server, and see that nothing is lost
+	$(BIN)/python -m pytest tests/server/test_faults.py tests/server/test_admission.py tests/server/test_models.py -v
+
+hostile: $(STAMP)  ## Send hostile files, 100 000 mutations and fuzzed requests
+	$(BIN)/python tests/server/mutations.py --count 100000
+	$(BIN)/python -m pytest tests/server/test_hostile.py -v

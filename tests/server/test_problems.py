@@ -69,4 +69,7 @@ def test_no_pickle_and_no_torch_load_in_what_the_server_imports():
     for package in ("server/src", "models/src"):
         for path in (ROOT / package).rglob("*.py"):
             text = path.read_text()
-            assert not re.search(r"(?<!safetensors\.)\btorch\.load\b|\bimport pickle\b|allow_pickle=True|(?<![.\w])eval\(|(?<![.\w])exec\(", text), path
+            assert not re.search(
+                r"(?<!safetensors\.)\btorch\.load\b|\bimport pickle\b|allow_pickle=True|(?<![.\w])eval\(|(?<![.\w])exec\(",
+                text,
+            ), path

@@ -1,0 +1,186 @@
+"""Measure the server: real uvicorn, real files. Writes the section "Server" of docs/benchmarks.md.
+
+python tests/server/bench.py [--models DIR] [--clients 1 8 64]
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import platform
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- server: written by make bench-server -->", "<!-- end of server -->"
+FULL, SMALL = (439, 224, 512), (16, 224, 512)
+
+
+def write_tomogram(path: Path, shape: tuple[int, int, int]) -> bytes:
+    """Write speckle below a tilted surface; every slice differs."""
+    from skinoct.tomogram import PixelSize
+    from skinoct.tomogram import write_tomogram as write
+
+    rng = np.random.default_rng(0)
+    depth = np.arange(shape[1])[:, None] - 60 - 0.05 * np.arange(shape[2])
+    mean = np.where(depth < 0, 8, 200 * np.exp(-np.maximum(depth, 0) / 60))
+    voxels = np.stack([rng.exponential(mean).clip(0, 255).astype(np.uint8) for _ in range(shape[0])])
+    write(path, voxels, pixel_size_um=PixelSize(0.9, 0.9, 0.9))
+    return path.read_bytes()
+
+
+@dataclass
+class Bench:
+    """A running server and what is measured of it."""
+
+    url: str
+    process: psutil.Process
+    peak: dict[str, int]
+    health: list[float]
+    stop: threading.Event
+
+    def watch(self) -> None:
+        """Sample memory and `/healthz` until stopped."""
+        with httpx.Client(base_url=self.url, trust_env=False) as http:
+            while not self.stop.is_set():
+                started = time.perf_counter()
+                http.get("/healthz")
+                self.health.append(time.perf_counter() - started)
+                for process in [self.process, *self.process.children(recursive=True)]:
+                    try:
+                        line = process.cmdline()
+                        name = line[line.index("-m") + 1].rsplit(".", 1)[-1]
+                        self.peak[name] = max(self.peak.get(name, 0), process.memory_info().rss)
+                    except (psutil.NoSuchProcess, ValueError, IndexError):
+                        continue
+                time.sleep(0.05)
+
+    def post(self, body: bytes) -> tuple[int, float]:
+        """Post a tomogram; returns status and seconds."""
+        with httpx.Client(base_url=self.url, timeout=1800, trust_env=False) as http:
+            started = time.perf_counter()
+            answer = http.post("/segment", content=body)
+            return answer.status_code, time.perf_counter() - started
+
+
+def bare_engine(path: Path, models: Path | None) -> float:
+    """Return seconds of the predictor alone, in a process of its own, after one run to warm up."""
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from skinoct.checkpoint import find_checkpoint, load_checkpoint\n"
+        "from skinoct.predictor import Predictor; from skinoct.tomogram import read_tomogram\n"
+        "models = Path(sys.argv[2]) if len(sys.argv) > 2 else None\n"
+        "predictor = Predictor(load_checkpoint(find_checkpoint(None, models)))\n"
+        "predictor.segment(read_tomogram(sys.argv[1].replace('full', 'small')))\n"
+        "started = time.perf_counter(); predictor.segment(read_tomogram(sys.argv[1]))\n"
+        "print(time.perf_counter() - started)"
+    )
+    command = [sys.executable, "-c", code, str(path), *([str(models)] if models else [])]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def start(folder: Path, models: Path | None) -> Bench:
+    """Start a server and wait until it is ready."""
+    command = [sys.executable, "-m", "skinoct_server.cli", "serve", "--port", "0", "--data-dir", str(folder / "data")]
+    if models:
+        command += ["--models", str(models)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=(folder / "log").open("wb"), text=True)
+    assert child.stdout is not None
+    match = re.search(r"http://\S+:\d+", child.stdout.readline())
+    assert match is not None
+    while httpx.get(f"{match[0]}/readyz").status_code != 200:
+        time.sleep(0.1)
+    return Bench(match[0], psutil.Process(child.pid), {}, [], threading.Event())
+
+
+def clients_row(bench: Bench, body: bytes, clients: int) -> str:
+    """Post small tomograms from some clients at once; returns a row of the table."""
+    rounds = max(2, 16 // clients)
+    started = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        answers = list(pool.map(lambda _: bench.post(body), range(clients * rounds)))
+    wall = time.perf_counter() - started
+    good = sorted(seconds for status, seconds in answers if status == 200)
+    p50, p95, p99 = (float(np.percentile(good, q)) for q in (50, 95, 99))
+    slices = len(good) * SMALL[0] / wall
+    return f"| {clients} | {len(good)} of {len(answers)} | {slices:.0f} | {p50:.2f} | {p95:.2f} | {p99:.2f} |"
+
+
+def measure(options: argparse.Namespace) -> str:
+    """Run everything and return the section."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        full, small = write_tomogram(folder / "full.tif", FULL), write_tomogram(folder / "small.tif", SMALL)
+        alone = bare_engine(folder / "full.tif", options.models)
+        bench = start(folder, options.models)
+        try:
+            bench.post(small)
+            through = statistics.median(bench.post(full)[1] for _ in range(options.repeat))
+            watcher = threading.Thread(target=bench.watch)
+            watcher.start()
+            bench.post(full)
+            rows = [clients_row(bench, small, clients) for clients in options.clients]
+            bench.stop.set()
+            watcher.join()
+            model = httpx.get(f"{bench.url}/models").json()[0]["name"]
+            device = httpx.get(f"{bench.url}/readyz").json()["device"]
+        finally:
+            bench.process.send_signal(signal.SIGTERM)
+            bench.process.wait(60)
+    memory = ", ".join(f"{who} {peak >> 20} MiB" for who, peak in sorted(bench.peak.items()))
+    health = np.percentile(bench.health, [50, 99]) * 1000
+    return "\n".join(
+        [
+            BEGIN,
+            "## Server",
+            "",
+            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}, model {model}.",
+            "Clients run on the same cores.",
+            "",
+            f"One tomogram of {' x '.join(map(str, FULL))} ({len(full) / 1e6:.0f} MB): bare engine {alone:.2f} s, "
+            f"through the server (upload, read, segment, write, download) {through:.2f} s: "
+            f"**{through / alone:.2f} times** the bare engine.",
+            "",
+            f"Tomograms of {SMALL[0]} slices ({len(small) / 1e6:.1f} MB):",
+            "",
+            "| clients | answered | slices/s | p50 s | p95 s | p99 s |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Meanwhile `/healthz`: p50 {health[0]:.1f} ms, p99 {health[1]:.1f} ms. Peak resident memory: {memory} "
+            "(front = cli).",
+            END,
+        ]
+    )
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=Path)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--repeat", type=int, default=3)
+    section = measure(parser.parse_args())
+    text = PAGE.read_text() if PAGE.exists() else "# Benchmarks\n"
+    if BEGIN in text:
+        text = text[: text.index(BEGIN)].rstrip() + "\n\n" + text[text.index(END) + len(END) :].lstrip()
+    PAGE.write_text(text.rstrip() + "\n\n" + section + "\n")
+    print(section)
+
+
+if __name__ == "__main__":
+    main()
