@@ -118,6 +118,17 @@ def test_the_paper_stands_beside_ours(trained: Path, make_data: MakeData) -> Non
     assert "paper recipe" in Path("report/report.html").read_text()
 
 
+def test_the_card_carries_the_figures(trained: Path, make_data: MakeData) -> None:
+    shutil.copytree(trained / "net", "net")
+    before = load_checkpoint("net").card
+    assert evaluate("net", make_data("unseen", 2, first_seed=10), "--out", "report", "--card") == 0
+    card = load_checkpoint("net").card
+    assert card.weights_sha256 == before.weights_sha256
+    assert card.metrics["evaluation"]["dej"] == report("report")["dej"]
+    assert card.metrics["held_out_dej"] == before.metrics["held_out_dej"]
+    assert "evaluation.dej.mae_um" in Path("net/README.md").read_text()
+
+
 def test_sparse_roi_sets_are_compared_where_they_say_something(trained: Path, make_data: MakeData) -> None:
     sparse = make_data("sparse", 2, rois=[Label.DEJ], every=3, first_seed=10)
     assert evaluate(trained / "net", sparse, "--out", "report") == 0

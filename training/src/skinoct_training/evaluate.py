@@ -148,7 +148,8 @@ def evaluate(
         segmentation = segment(predictor, tomogram, subject, "ordered")
         measure_model(outcome, subject, segmentation)
         band_px = checkpoint.card.band_thickness_um / subject.um[0]
-        opponents = {"intensity_viterbi": baselines.intensity_viterbi(subject.images, band_px)}
+        least_px = baselines.LEAST_EPIDERMIS_UM / subject.um[0]
+        opponents = {"intensity_viterbi": baselines.intensity_viterbi(subject.images, band_px, least_px)}
         if np.isfinite(thickness):
             opponents["constant_thickness_oracle"] = baselines.constant_thickness(
                 subject.annotated, thickness / subject.um[0], band_px
@@ -262,4 +263,17 @@ def report(outcome: Outcome, checkpoint: Checkpoint, options: EvaluationOptions)
             if n
         ],
         "baselines": {name: nest(summarize(rows)) for name, rows in outcome.figures.items() if name != "model"},
+    }
+
+
+def card_figures(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint's card carries of a report: figures, intervals and the baselines' DEJ."""
+    keys = ("classes", "accuracy", "dej", "epidermis", "order_violations")
+    baselines_dej = {name: tree["dej"] for name, tree in content["baselines"].items()}
+    return {
+        "tomograms": content["tomograms"],
+        "warnings": content["warnings"],
+        **{key: content[key] for key in keys},
+        "intervals": {"dej": content["intervals"].get("dej", {})},
+        "baselines": baselines_dej,
     }

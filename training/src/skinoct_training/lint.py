@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from skinoct.errors import DatasetError, InputError, RoiError
 from skinoct.labels import CLASSES, Label
@@ -208,11 +209,23 @@ def doubtful_labels(
         if not BAND_UM[0] <= thickness <= BAND_UM[1]:
             text = f"{who}: the DEJ band is {thickness:.1f} um thick on average; doctors draw about 5 um."
             yield Finding(case.name, text, slice_index=z)
-        if columns.mean() < FULL_WIDTH:
-            holes = np.flatnonzero(~columns)
-            text = f"{who}: the DEJ is missing in {len(holes)} columns, x = {holes[0]} to {holes[-1]}."
+        holes = np.flatnonzero(~columns & ~_out_of_view(dej))
+        if holes.size > (1 - FULL_WIDTH) * columns.size:
+            text = f"{who}: the DEJ is missing in {holes.size} columns, x = {holes[0]} to {holes[-1]}."
             yield Finding(case.name, text, slice_index=z)
         yield from _out_of_order(case, labels[z], z, who)
+
+
+def _out_of_view(dej: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Tell the columns (X,) of a mask (Y, X) where the DEJ has left the image, at a side that it is cut at."""
+    columns = dej.any(axis=0)
+    cut = np.flatnonzero(dej[0] | dej[-1])
+    outside = np.zeros_like(columns)
+    pieces, count = ndimage.label(~columns)
+    for piece in range(1, count + 1):
+        where = np.flatnonzero(pieces == piece)
+        outside[where] = bool(np.isin([where[0] - 1, where[-1] + 1], cut).any())
+    return outside
 
 
 def _out_of_order(case: Case, labels: LabelArray, z: int, who: str) -> Iterator[Finding]:

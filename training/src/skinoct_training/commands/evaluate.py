@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, help="folder of tomogram folders that training never saw")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json, report.html and figures")
     parser.add_argument("--paper", metavar="CHECKPOINT", help="a checkpoint of --recipe paper, to compare with")
+    parser.add_argument("--card", action="store_true", help="also write the figures into the checkpoint's card")
     parser.add_argument("--explain", action="store_true", help="also show what the filters respond to")
     parser.add_argument(
         "--split",
@@ -30,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and say the figures that matter."""
-    from skinoct.checkpoint import open_checkpoint
+    from skinoct.checkpoint import open_checkpoint, save_checkpoint
     from skinoct.predictor import Predictor
     from skinoct_training.dataset import find_cases
-    from skinoct_training.evaluate import EvaluationOptions, evaluate, report
+    from skinoct_training.evaluate import EvaluationOptions, card_figures, evaluate, report
     from skinoct_training.report import ROWS, look_up, new_folder, number, write_report
 
     checkpoint = open_checkpoint(args.checkpoint)
@@ -59,6 +60,10 @@ def run(args: argparse.Namespace) -> None:
 
         extra = {"What the filters respond to": explain(checkpoint, folder / "filters.png")}
     write_report(content, outcome, folder, extra)
+    if args.card and checkpoint.folder is not None:
+        metrics = {**checkpoint.card.metrics, "evaluation": card_figures(content)}
+        card = checkpoint.card.model_copy(update={"metrics": metrics})
+        save_checkpoint(checkpoint.folder, card, checkpoint.weights, overwrite=True)
     for warning in content["warnings"]:
         print(f"{RED}{warning}{PLAIN}" if sys.stdout.isatty() else warning)
     for key, title, _ in ROWS[:12]:
