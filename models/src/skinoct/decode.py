@@ -157,58 +157,79 @@ def decode_slices(probabilities: FloatArray, config: DecodeConfig) -> tuple[Floa
     rows = probabilities.shape[2]
     band = max(1, round(config.band_thickness_px))
     glass, glycerol, epidermis, dej, dermis = cumulative_scores(probabilities, config.floor)
-    above_skin = glycerol + np.maximum.accumulate(glass - glycerol, axis=1)
-    above_dej = epidermis + np.maximum.accumulate(above_skin - epidermis, axis=1)
+    glass -= glycerol
+    above_skin = np.maximum.accumulate(glass, axis=2)
+    above_skin += glycerol
+    above_skin -= epidermis
+    above_dej = np.maximum.accumulate(above_skin, axis=2)
+    above_dej += epidermis
 
     score = dej_scores(above_dej, dej, dermis, band)
     dej_row, best = best_line(score, config.dej_step_price)
     confidence = column_confidence(score, best, band, config.temperature)
     # Line positions count from ``band`` rows above the image: the band may begin out of view.
-    center = dej_row - band + band / 2
-    smooth_center = smooth_columns(center, config.smooth_columns)
+    center = dej_row - band / 2
     absent = center >= rows + band / 2 - 0.5
+    center = smooth_columns(center, config.smooth_columns)
     half = config.band_thickness_px / 2
-    dej_top = np.where(absent, rows, smooth_center - half)
-    dermis_top = np.where(absent, rows, smooth_center + half)
+    dej_top = np.where(absent, rows, center - half)
+    dermis_top = np.where(absent, rows, center + half)
 
-    limit = np.clip(np.ceil(dej_top), 0, rows)
-    skin, _ = best_line(below_limit(above_skin - epidermis, limit), config.surface_step_price)
+    skin, _ = best_line(below_limit(above_skin, np.clip(np.ceil(dej_top), 0, rows)), config.surface_step_price)
     skin = np.minimum(skin, dej_top)
-    pane, _ = best_line(below_limit(glass - glycerol, np.ceil(skin)), config.glass_step_price)
+    pane, _ = best_line(below_limit(glass, np.ceil(skin)), config.glass_step_price)
     lines = np.stack([np.minimum(pane, skin), skin, dej_top, dermis_top])
     lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, rows)
-    return lines.astype(np.float32), confidence
+    return np.swapaxes(lines, 1, 2).astype(np.float32), confidence.T
 
 
-def cumulative_scores(probabilities: FloatArray, floor: float) -> list[FloatArray]:
-    """Sum log probabilities down the columns: five arrays (Z, Y + 1, X); row ``k`` sums rows above ``k``."""
-    slices, _, rows, columns = probabilities.shape
-    scores = []
-    for channel in range(NUM_CLASSES):
-        total = np.zeros((slices, rows + 1, columns), np.float32)
-        logs = np.log(np.maximum(probabilities[:, channel], np.float32(floor)))
-        np.cumsum(logs, axis=1, out=total[:, 1:])
-        scores.append(total)
-    return scores
+def cumulative_scores(probabilities: FloatArray, floor: float) -> FloatArray:
+    """Sum log probabilities down the columns.
+
+    Parameters
+    ----------
+    probabilities : float32, shape (Z, 5, Y, X)
+    floor : float
+        Least probability.
+
+    Returns
+    -------
+    float32, shape (5, X, Z, Y + 1)
+        Entry ``k`` of the last axis sums the rows above row ``k``. Columns come first because the search walks
+        along them, rows last because everything runs down them.
+    """
+    slices, classes, rows, columns = probabilities.shape
+    logs = np.maximum(probabilities, np.float32(floor))
+    np.log(logs, out=logs)
+    total = np.zeros((classes, columns, slices, rows + 1), np.float32)
+    total[..., 1:] = logs.transpose(1, 3, 0, 2)
+    np.cumsum(total, axis=3, out=total)
+    return total
 
 
 def dej_scores(above_dej: FloatArray, dej: FloatArray, dermis: FloatArray, band: int) -> FloatArray:
     """Score every row at which the DEJ band may begin.
 
+    Parameters
+    ----------
+    above_dej, dej, dermis : float32, shape (X, Z, Y + 1)
+        Cumulative scores; the first of the best labeling of everything above the DEJ.
+    band : int
+        Rows of the band.
+
     Returns
     -------
-    float32, shape (Z, band + Y + 1, X)
+    float32, shape (X, Z, band + Y + 1)
         Index ``i`` is a band that begins at row ``i - band``; index 0 is a DEJ above the image, the last index a
         DEJ below it.
     """
-    slices, positions, columns = above_dej.shape
-    score = np.empty((slices, band + positions, columns), np.float32)
-    top = np.maximum(np.arange(band + positions) - band, 0)
-    bottom = np.minimum(np.arange(band + positions), positions - 1)
-    np.subtract(dej[:, bottom], dej[:, top], out=score)
-    score += above_dej[:, top]
-    score -= dermis[:, bottom]
-    score += dermis[:, -1:]
+    positions = above_dej.shape[2]
+    score = np.empty((*above_dej.shape[:2], band + positions), np.float32)
+    # The band begins above the image, lies within it, or leaves it at the bottom.
+    score[..., :band] = 0
+    np.subtract(above_dej, dej, out=score[..., band:])
+    score[..., :positions] += dej - dermis
+    score[..., positions:] += (dej - dermis)[..., -1:]
     return score
 
 
@@ -217,47 +238,47 @@ def best_line(score: FloatArray, step_price: float) -> tuple[FloatArray, npt.NDA
 
     Parameters
     ----------
-    score : float32, shape (Z, P, X)
+    score : float32, shape (X, Z, P)
         Of each position in each column.
     step_price : float
 
     Returns
     -------
-    line : float32, shape (Z, X)
+    line : float32, shape (X, Z)
         Position, refined below one row.
-    best : int, shape (Z, X)
+    best : int, shape (X, Z)
         The same, not refined.
     """
-    columns_first = np.ascontiguousarray(np.moveaxis(score, 2, 0))
-    messages = columns_first.copy()
-    ramp = (np.arange(score.shape[1], dtype=np.float32) * np.float32(step_price))[None, :]
-    for order in (range(1, len(messages)), range(len(messages) - 2, -1, -1)):
-        forward = order.step == 1
-        carried = columns_first[0 if forward else -1].copy()
+    messages = score.copy()
+    ramp = np.arange(score.shape[2], dtype=np.float32) * np.float32(step_price)
+    for order in (range(1, len(score)), range(len(score) - 2, -1, -1)):
+        carried = score[0 if order.step == 1 else -1].copy()
         for x in order:
-            carried = spread(carried, ramp)
-            messages[x] += carried
-            carried += columns_first[x]
+            spread(carried, ramp)
             # Only differences matter; without this the sums of a wide image lose float32 precision.
-            carried -= carried.max(axis=1, keepdims=True)
+            carried -= carried[:, :1]
+            messages[x] += carried
+            carried += score[x]
     best = np.argmax(messages, axis=2)
     line = best + parabola_offset(messages, best)
-    return line.T.astype(np.float32), best.T
+    return line.astype(np.float32), best
 
 
-def spread(carried: FloatArray, ramp: FloatArray) -> FloatArray:
-    """Let each position take the best of all others, less the price of the way: (Z, P) to (Z, P)."""
-    down = np.maximum.accumulate(carried + ramp, axis=1) - ramp
-    up = np.maximum.accumulate((carried - ramp)[:, ::-1], axis=1)[:, ::-1] + ramp
-    return np.maximum(down, up)
+def spread(carried: FloatArray, ramp: FloatArray) -> None:
+    """Let each position of (Z, P) take, in place, the best of all others less the price of the way."""
+    carried += ramp
+    np.maximum.accumulate(carried, axis=1, out=carried)
+    carried -= 2 * ramp
+    np.maximum.accumulate(carried[:, ::-1], axis=1, out=carried[:, ::-1])
+    carried += ramp
 
 
 def parabola_offset(messages: FloatArray, best: npt.NDArray[np.intp]) -> FloatArray:
     """Refine maxima along the last axis of (X, Z, P) by the parabola through three points; within half a row."""
     last = messages.shape[2] - 1
-    at = np.clip(best, 1, max(last - 1, 1))[..., None]
     if last < 2:
         return np.zeros(best.shape, np.float32)
+    at = np.clip(best, 1, last - 1)[..., None]
     left, middle, right = (np.take_along_axis(messages, at + d, axis=2)[..., 0] for d in (-1, 0, 1))
     curvature = left - 2 * middle + right
     offset = np.where(curvature < -1e-6, 0.5 * (left - right) / np.minimum(curvature, -1e-6), 0.0)
@@ -266,28 +287,30 @@ def parabola_offset(messages: FloatArray, best: npt.NDArray[np.intp]) -> FloatAr
 
 
 def column_confidence(score: FloatArray, best: npt.NDArray[np.intp], band: int, temperature: float) -> FloatArray:
-    """Probability, by each column's own evidence alone, that the DEJ lies within one band of the line: (Z, X)."""
-    posterior = score - score.max(axis=1, keepdims=True)
+    """Probability, by each column's own evidence alone, that the DEJ lies within one band of the line: (X, Z).
+
+    ``score`` has shape (X, Z, P), ``best`` (X, Z).
+    """
+    posterior = score - score.max(axis=2, keepdims=True)
     posterior /= np.float32(temperature)
     np.exp(posterior, out=posterior)
-    mass = np.cumsum(posterior, axis=1)
-    last = score.shape[1] - 1
-    upper = np.take_along_axis(mass, np.minimum(best + band, last)[:, None], axis=1)[:, 0]
+    mass = np.cumsum(posterior, axis=2)
+    last = score.shape[2] - 1
+    upper = np.take_along_axis(mass, np.minimum(best + band, last)[..., None], axis=2)[..., 0]
     lower_at = best - band - 1
-    lower = np.take_along_axis(mass, np.maximum(lower_at, 0)[:, None], axis=1)[:, 0]
+    lower = np.take_along_axis(mass, np.maximum(lower_at, 0)[..., None], axis=2)[..., 0]
     inside = upper - np.where(lower_at >= 0, lower, 0.0)
-    return np.clip(inside / mass[:, -1], 0.0, 1.0).astype(np.float32)
+    return np.clip(inside / mass[..., -1], 0.0, 1.0).astype(np.float32)
 
 
 def below_limit(score: FloatArray, limit: npt.NDArray[np.floating]) -> FloatArray:
-    """Forbid positions past ``limit`` (Z, X) in (Z, P, X)."""
-    positions = np.arange(score.shape[1])[None, :, None]
-    return np.where(positions <= limit[:, None, :], score, np.float32(-1e6))
+    """Forbid positions past ``limit`` (X, Z) in (X, Z, P)."""
+    return np.where(np.arange(score.shape[2]) <= limit[..., None], score, np.float32(-1e6))
 
 
 def smooth_columns(line: FloatArray, sigma: float) -> FloatArray:
-    """Smooth lines (Z, X) along x by a Gaussian."""
-    return np.asarray(ndimage.gaussian_filter1d(line, sigma, axis=1, mode="nearest")) if sigma > 0 else line
+    """Smooth lines (X, Z) along x by a Gaussian."""
+    return np.asarray(ndimage.gaussian_filter1d(line, sigma, axis=0, mode="nearest")) if sigma > 0 else line
 
 
 def smooth_across_slices(boundaries: FloatArray, confidence: FloatArray, rows: int, config: DecodeConfig) -> FloatArray:
