@@ -300,7 +300,7 @@ def column_confidence(score: FloatArray, best: npt.NDArray[np.intp], band: int, 
     lower_at = best - band - 1
     lower = np.take_along_axis(mass, np.maximum(lower_at, 0)[..., None], axis=2)[..., 0]
     inside = upper - np.where(lower_at >= 0, lower, 0.0)
-    return np.clip(inside / mass[..., -1], 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(inside / mass[..., -1], 0.0, 1.0), np.float32)
 
 
 def below_limit(score: FloatArray, limit: npt.NDArray[np.floating]) -> FloatArray:

@@ -1,0 +1,133 @@
+"""Ordered decoding: order and completeness by construction, accuracy where there is evidence, honesty where not."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, find_overhangs
+from skinoct.errors import OptionError
+from skinoct.labels import Label
+from skinoct.segmentation import draw_layers
+
+FloatArray = npt.NDArray[np.float32]
+ROWS, COLUMNS = 120, 160
+
+
+def skin_lines(slices: int) -> FloatArray:
+    """Glass, furrowed skin and a wavy DEJ whose band is 5.6 rows thick."""
+    x, z = np.arange(COLUMNS, dtype=np.float32), np.arange(slices, dtype=np.float32)[:, None]
+    dej = 70 + 12 * np.sin(x / 15 + z / 30)
+    skin = 25 + 4 * np.sin(x / 30) + 0 * z
+    return np.stack([np.full_like(dej, 4), skin, dej - 2.8, dej + 2.8]).astype(np.float32)
+
+
+def evidence(lines: FloatArray, certainty: float = 0.8, noise: float = 0.5, seed: int = 0) -> FloatArray:
+    """Noisy probabilities (Z, 5, Y, X) for known lines."""
+    labels = draw_layers(lines, ROWS)
+    rng = np.random.default_rng(seed)
+    raw = (labels[:, None] == np.arange(1, 6)[None, :, None, None]) * np.float32(certainty) + 0.05
+    raw = raw + noise * rng.random(raw.shape, dtype=np.float32)
+    return (raw / raw.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def decode(probabilities: FloatArray, config: DecodeConfig | None = None) -> tuple[FloatArray, FloatArray]:
+    slices, _, rows, columns = probabilities.shape
+    decoder = OrderedDecoder(config or DecodeConfig(), (slices, rows, columns))
+    decoder.add(probabilities)
+    surfaces = decoder.finish()
+    return surfaces.boundaries, surfaces.confidence
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(1, 30), st.integers(0, 2**31))
+def test_any_probabilities_give_ordered_columns_without_islands(
+    slices: int, rows: int, columns: int, seed: int
+) -> None:
+    raw = np.random.default_rng(seed).random((slices, 5, rows, columns), dtype=np.float32) ** 4 + 1e-6
+    boundaries, confidence = decode(raw / raw.sum(axis=1, keepdims=True))
+    assert np.all(np.diff(boundaries, axis=0) >= 0)
+    assert boundaries.min() >= 0
+    assert boundaries.max() <= rows
+    labels = draw_layers(boundaries, rows)
+    assert labels.shape == (slices, rows, columns)
+    assert np.all(np.diff(labels.astype(int), axis=1) >= 0)
+    assert set(np.unique(labels)) <= {1, 2, 3, 4, 5}
+    assert np.all((confidence >= 0) & (confidence <= 1))
+
+
+def test_lines_are_found_to_a_fraction_of_a_row() -> None:
+    lines = skin_lines(6)
+    found, confidence = decode(evidence(lines))
+    assert np.abs(found - lines)[2:].mean() < 0.25
+    assert np.abs(found - lines)[1].mean() < 0.6
+    assert np.abs(found - lines)[0].mean() < 0.3
+    assert confidence.mean() > 0.5
+
+
+def test_the_band_has_the_annotators_thickness_everywhere() -> None:
+    found, _ = decode(evidence(skin_lines(3)), DecodeConfig(band_thickness_px=5.6))
+    np.testing.assert_allclose(found[3] - found[2], 5.6, atol=1e-3)
+
+
+def test_a_dark_gap_is_crossed_and_flagged() -> None:
+    lines = skin_lines(3)
+    probabilities = evidence(lines)
+    probabilities[:, :, :, 60:90] = 0.2
+    found, confidence = decode(probabilities)
+    assert np.all(found[3] - found[2] > 5)
+    assert confidence[:, 62:88].mean() < 0.3 * confidence[:, :50].mean()
+
+
+@pytest.mark.parametrize("below", [5.0, 200.0])
+def test_a_dej_below_the_image_is_absent_not_invented(below: float) -> None:
+    lines = skin_lines(2)
+    lines[2:] = ROWS + below
+    found, _ = decode(evidence(np.minimum(lines, ROWS)))
+    labels = draw_layers(found, ROWS)
+    assert not np.isin(labels, (Label.DEJ, Label.DERMIS)).any()
+    assert (labels == Label.EPIDERMIS).any()
+
+
+def test_no_glass_in_view_is_no_glass() -> None:
+    lines = skin_lines(2)
+    lines[0] = 0
+    labels = draw_layers(decode(evidence(lines))[0], ROWS)
+    assert not (labels == Label.GLASS).any()
+
+
+def test_blocks_decode_like_the_whole() -> None:
+    probabilities = evidence(skin_lines(7))
+    whole, _ = decode(probabilities)
+    decoder = OrderedDecoder(DecodeConfig(), (7, ROWS, COLUMNS))
+    for start, stop in ((0, 1), (1, 4), (4, 7)):
+        decoder.add(probabilities[start:stop])
+    np.testing.assert_allclose(decoder.finish().boundaries, whole, atol=1e-4)
+
+
+def test_a_block_of_another_shape_is_refused() -> None:
+    decoder = OrderedDecoder(DecodeConfig(), (2, 10, 10))
+    with pytest.raises(OptionError, match="slice 1"):
+        decoder.add(np.full((1, 5, 9, 10), 0.2, np.float32))
+    with pytest.raises(OptionError, match="2 slices"):
+        decoder.finish()
+
+
+def test_pixel_decoding_divides_class_weights_out() -> None:
+    # Weight 20 turns a posterior of 0.1 against 0.9 into 2 against 0.9.
+    probabilities = np.zeros((1, 5, 1, 1), np.float32)
+    probabilities[0, :, 0, 0] = [0, 0, 0.3, 0.7, 0]
+    weights = (10.0, 10.0, 1.0, 20.0, 1.0)
+    assert decode_pixel(probabilities)[0, 0, 0] == Label.DEJ
+    assert decode_pixel(probabilities, weights)[0, 0, 0] == Label.EPIDERMIS
+
+
+def test_overhangs_are_counted() -> None:
+    classes = np.full((1, 30, 4), Label.EPIDERMIS - 1)
+    classes[0, 10:15, 1] = Label.DERMIS - 1
+    classes[0, 10:12, 2] = Label.DERMIS - 1
+    classes[0, 20:, 3] = Label.DERMIS - 1
+    assert find_overhangs(classes).tolist() == [[False, True, False, False]]
