@@ -29,7 +29,7 @@ from skinoct import errors
 from skinoct.tomogram import Tomogram
 from skinoct_server.channel import Channel, Message
 from skinoct_server.jobs import RESULT, VOXELS
-from skinoct_server.library import Library
+from skinoct_server.library import Library, check_golden_slice
 from skinoct_server.results import pixel_size_from_json, save_segmentation
 
 _PROGRESS_SECONDS = 0.1
@@ -90,10 +90,23 @@ class Engine:
             self.channel.send({"event": "failed", "job": job, "kind": "out-of-memory", "detail": detail})
         except Exception:
             traceback.print_exc()
+            self._end_if_poisoned(command["model"])
             detail = "The engine failed on this tomogram; the server's log has the details. Please report it."
             self.channel.send({"event": "failed", "job": job, "kind": "internal", "detail": detail})
         finally:
             self._cancelled.discard(job)
+
+    def _end_if_poisoned(self, model: str) -> None:
+        """End this process when its engine is broken for good, as after a CUDA error.
+
+        The front starts another one and tries the job again there.
+        """
+        try:
+            check_golden_slice(self.library.predictor(model))
+        except Exception:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os.killpg(0, signal.SIGKILL)
 
     def _segment(self, command: Message) -> None:
         job, folder = command["job"], Path(command["folder"])

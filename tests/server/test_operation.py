@@ -1,0 +1,154 @@
+"""What an operator sees: metrics, logs, doctor, TLS, CORS, and an engine that is broken for good."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import sys
+
+import httpx
+import numpy as np
+import pytest
+
+from skinoct_server.cli import main
+from skinoct_server.engine import Engine
+
+
+def metric(server, name):
+    for line in server.http.get("/metrics").text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.split()[-1])
+    raise AssertionError(name)
+
+
+def test_metrics(start_server, make_tiff):
+    server = start_server()
+    body = make_tiff(3, 32, 32)
+    assert server.http.post("/segment", content=body).status_code == 200
+    assert server.http.post("/segment", content=b"bad").status_code == 422
+    assert server.http.get("/no/such/path").status_code == 404
+    assert metric(server, "skinoct_slices_total") == 3
+    assert metric(server, "skinoct_upload_bytes_total") == len(body) + 3
+    assert metric(server, 'skinoct_jobs_total{state="done"}') == 1
+    assert metric(server, 'skinoct_jobs_total{state="failed"}') == 1
+    assert metric(server, 'skinoct_failures_total{kind="not-a-tomogram"}') == 1
+    assert metric(server, 'skinoct_requests_total{method="GET",path="other",status="404"}') == 1
+    for stage in ("upload", "read", "queue", "segment", "write"):
+        assert metric(server, f'skinoct_stage_seconds_count{{stage="{stage}"}}') >= 1
+    for gauge in ("skinoct_queued", "skinoct_running", "skinoct_pending_jobs", "skinoct_pending_bytes"):
+        assert metric(server, gauge) == 0
+    assert metric(server, "skinoct_ready") == 1
+    assert "/no/such/path" not in server.http.get("/metrics").text
+
+
+def test_json_logs_name_the_request(start_server):
+    server = start_server("--log-json")
+    server.http.get("/models", headers={"X-Request-Id": "find-me"})
+    server.stop()
+    entries = [json.loads(line) for line in server.log.read_text().splitlines()]
+    (entry,) = (e for e in entries if e.get("request_id") == "find-me")
+    assert entry["path"] == "/models"
+    assert entry["status"] == 200
+    assert {"time", "level", "seconds"} <= set(entry)
+
+
+def test_doctor(tiny_models, capsys):
+    assert main(["doctor", "--models", str(tiny_models), "--port", "0", "--max-pending-bytes", "1000000"]) == 0
+    report = capsys.readouterr().out
+    for topic in ("skinoct", "GPU", "model tiny", "memory", "disk", "port"):
+        assert f"ok      {topic}" in report, report
+
+
+def test_doctor_names_problems(tmp_path, live_server, capsys):
+    port = live_server.url.rsplit(":", 1)[1]
+    assert main(["doctor", "--models", str(tmp_path), "--port", port]) == 1
+    report = capsys.readouterr().out
+    assert f"PROBLEM models: {tmp_path} holds no checkpoint" in report
+    assert "PROBLEM port" in report
+
+
+def test_help_explains_every_setting(capsys):
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--max-upload-bytes" in text
+    assert "Largest request body" in text
+
+
+def test_cors_is_off_unless_named(live_server, start_server):
+    page = {"Origin": "https://lab.example"}
+    assert "access-control-allow-origin" not in live_server.http.get("/healthz", headers=page).headers
+    server = start_server("--cors-origins", "https://lab.example", ready=False)
+    answer = server.http.get("/healthz", headers=page)
+    assert answer.headers["access-control-allow-origin"] == "https://lab.example"
+    other = server.http.get("/healthz", headers={"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_tls(start_server, tmp_path):
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+        f" -keyout {key} -out {certificate}".split(),
+        check=True,
+        capture_output=True,
+    )
+    server = start_server("--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), ready=False)
+    assert server.url.startswith("https://")
+    context = ssl.create_default_context(cafile=str(certificate))
+    assert httpx.get(f"{server.url}/healthz", verify=context, trust_env=False).status_code == 200
+
+
+class FakeEngine:
+    name = "fake"
+    broken = False
+
+    def probabilities(self, images):
+        if self.broken:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return np.full((len(images), 5, *images.shape[2:]), 0.2, np.float32)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_an_engine_that_is_broken_for_good_ends_its_process(broken, monkeypatch, tiny_models, tmp_path):
+    """After an unexpected error the golden slice decides: a bug fails its job, a poisoned engine ends the process."""
+    from skinoct.checkpoint import load_checkpoint
+    from skinoct.predictor import Predictor
+
+    fake = FakeEngine()
+    predictor = Predictor(load_checkpoint(tiny_models / "tiny"), engine=fake)
+    sent, ended = [], []
+
+    class Library:
+        def predictor(self, _sha):
+            fake.broken = broken
+            return predictor
+
+    class Channel:
+        def send(self, message):
+            sent.append(message)
+
+    class Ended(BaseException):
+        pass
+
+    def killpg(*arguments):
+        ended.append(arguments)
+        raise Ended
+
+    monkeypatch.setattr("skinoct_server.engine.os.killpg", killpg)
+    command = {"job": "j", "folder": str(tmp_path), "model": "m", "name": "n", "tomogram": {}}
+    engine = Engine(Channel(), Library())
+    if broken:
+        with pytest.raises(Ended):
+            engine.segment(command)
+        assert [m["event"] for m in sent] == ["started"]
+    else:
+        engine.segment(command)
+        assert not ended
+        assert sent[-1]["kind"] == "internal"
+
+
+def test_version():
+    out = subprocess.run([sys.executable, "-m", "skinoct_server.cli", "--version"], capture_output=True, text=True)
+    assert out.stdout.startswith("skinoct-server 0.")
