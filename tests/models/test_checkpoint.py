@@ -68,6 +68,15 @@ def test_the_page_for_people_carries_the_figures(saved: Path) -> None:
     assert "Not for clinical use" in page
 
 
+def test_the_page_for_people_stays_short() -> None:
+    names = [f"phantom-{k:04d}" for k in range(900)]
+    data = {"trained_on": names, "files": {n: {"tomogram.tif": "0" * 64} for n in names}}
+    page = cp.describe(make_card().model_copy(update={"data": data}))
+    assert len(page) < 2000
+    assert "900 in all" in page
+    assert "900 tomograms" in page
+
+
 @pytest.mark.parametrize("name", [cp.WEIGHTS_FILE, cp.CARD_FILE])
 def test_a_missing_file_is_named(saved: Path, name: str) -> None:
     (saved / name).unlink()
@@ -98,9 +107,7 @@ def test_one_changed_byte_is_noticed(saved: Path) -> None:
         ({"pixel_size_um": -1}, "pixel_size_um"),
     ],
 )
-def test_a_card_that_means_something_else_is_refused(
-    saved: Path, change: dict[str, object], words: str
-) -> None:
+def test_a_card_that_means_something_else_is_refused(saved: Path, change: dict[str, object], words: str) -> None:
     content = json.loads((saved / cp.CARD_FILE).read_text())
     (saved / cp.CARD_FILE).write_text(json.dumps({**content, **change}))
     with pytest.raises(CheckpointError, match=words):
@@ -147,9 +154,7 @@ def test_a_folder_that_is_no_checkpoint_is_never_replaced(tmp_path: Path) -> Non
     assert (precious / "chapter1.txt").read_text() == "x"
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(
-    saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_rubbish(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -185,9 +190,7 @@ class TestChoosing:
         with pytest.raises(UnknownModelError, match="holds no checkpoint"):
             cp.default_checkpoint(tmp_path / "empty")
 
-    def test_the_folder_comes_from_the_environment(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_folder_comes_from_the_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.make(tmp_path, "clinic")
         monkeypatch.setenv("SKINOCT_MODELS", str(tmp_path))
         assert cp.open_checkpoint("clinic").card.name == "clinic"

@@ -35,6 +35,8 @@ FORMAT_VERSION: Literal[1] = 1
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 README_FILE = "README.md"
+LONG_LIST = 12
+"""Longer lists are abbreviated on the page for people; the card has them in full."""
 
 Weights = dict[str, torch.Tensor]
 
@@ -180,9 +182,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     return Checkpoint(card, weights, folder)
 
 
-def save_checkpoint(
-    folder: str | Path, card: Card, weights: Weights, *, overwrite: bool = False
-) -> Checkpoint:
+def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwrite: bool = False) -> Checkpoint:
     """Write a checkpoint so that ``folder`` is either complete or absent, whatever happens meanwhile.
 
     Parameters
@@ -205,9 +205,7 @@ def save_checkpoint(
     """
     folder = Path(folder)
     if folder.exists() and not (overwrite and (not folder.is_dir() or (folder / CARD_FILE).is_file())):
-        raise OptionError(
-            f"{folder} exists already and is never overwritten; choose another name or move it away."
-        )
+        raise OptionError(f"{folder} exists already and is never overwritten; choose another name or move it away.")
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(blob).hexdigest()})
@@ -252,17 +250,22 @@ def _exchange(new: Path, folder: Path) -> None:
 def describe(card: Card) -> str:
     """Return the card as a Markdown page for people."""
 
+    def text(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.4g}"
+        if isinstance(value, list | tuple) and len(value) > LONG_LIST:
+            return f"{', '.join(str(v) for v in value[:3])} ... {value[-1]} ({len(value)} in all)"
+        return ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
+
     def lines(values: dict[str, Any], prefix: str = "") -> list[str]:
         rows: list[str] = []
         for key, value in values.items():
-            if isinstance(value, dict):
+            if isinstance(value, dict) and len(value) > LONG_LIST and prefix == "" and key == "files":
+                rows.append(f"| `{key}` | {len(value)} tomograms; their hashes are in {CARD_FILE} |")
+            elif isinstance(value, dict):
                 rows += lines(value, f"{prefix}{key}.")
             else:
-                rows.append(
-                    f"| `{prefix}{key}` | {value:.4g} |"
-                    if isinstance(value, float)
-                    else f"| `{prefix}{key}` | {value} |"
-                )
+                rows.append(f"| `{prefix}{key}` | {text(value)} |")
         return rows
 
     parts = [f"# {card.name}", card.description or "A skinoct checkpoint."]
@@ -291,9 +294,7 @@ def list_checkpoints(models_dir: str | Path | None = None) -> list[str]:
     folder = default_models_dir() if models_dir is None else Path(models_dir)
     if not folder.is_dir():
         return []
-    return sorted(
-        p.name for p in folder.iterdir() if (p / CARD_FILE).is_file() and not p.name.startswith(".")
-    )
+    return sorted(p.name for p in folder.iterdir() if (p / CARD_FILE).is_file() and not p.name.startswith("."))
 
 
 def default_checkpoint(models_dir: str | Path | None = None) -> str:
@@ -314,12 +315,8 @@ def default_checkpoint(models_dir: str | Path | None = None) -> str:
     if len(names) == 1:
         return names[0]
     if names:
-        raise UnknownModelError(
-            f"{folder} holds several checkpoints ({', '.join(names)}); name the one to use."
-        )
-    raise UnknownModelError(
-        f"{folder} holds no checkpoint; train one with skinoct-train fit, or copy one there."
-    )
+        raise UnknownModelError(f"{folder} holds several checkpoints ({', '.join(names)}); name the one to use.")
+    raise UnknownModelError(f"{folder} holds no checkpoint; train one with skinoct-train fit, or copy one there.")
 
 
 def find_checkpoint(name: str | None = None, models_dir: str | Path | None = None) -> Path:
