@@ -31,7 +31,7 @@ class LiveServer:
     def __post_init__(self) -> None:
         self.http = httpx.Client(base_url=self.url, timeout=120, trust_env=False)
 
-    def wait_ready(self, seconds: float = 60) -> None:
+    def wait_ready(self, seconds: float = 180) -> None:
         end = time.monotonic() + seconds
         while True:
             with contextlib.suppress(httpx.TransportError):

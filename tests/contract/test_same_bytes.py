@@ -27,9 +27,7 @@ def case(request, predictor, live_server, make_tiff):
     segmentation = predictor.segment(read_tomogram(body), decode=request.param)
 
     def ask(accept: str) -> bytes:
-        answer = live_server.http.post(
-            f"/segment?decode={request.param}", content=body, headers={"Accept": accept}
-        )
+        answer = live_server.http.post(f"/segment?decode={request.param}", content=body, headers={"Accept": accept})
         assert answer.status_code == 200, answer.text
         return answer.content
 

@@ -3,7 +3,7 @@
     from skinoct_fiji.client import Request, ServerClient
 
     with ServerClient("http://127.0.0.1:8000") as server:
-        answer = server.segment(Path("skin.tif"), Request(accept="application/zip"))
+        answer = server.segment("skin.tif", Request(accept="application/zip"))
         Path("RoiSet.zip").write_bytes(answer.content)
 
 What can go wrong has one type each, so that a caller can tell the cases apart:
@@ -19,6 +19,7 @@ ServerError
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from skinoct.errors import Cancelled, OptionError, SkinoctError
@@ -36,6 +39,9 @@ DEFAULT_SERVER = "http://127.0.0.1:8000"
 CHUNK = 1 << 20
 POLL_SECONDS = 0.15
 _MODELS = TypeAdapter(list[ModelInfo])
+
+Image = str | Path | bytes | npt.NDArray[Any]
+"""A tomogram: a file, its content, or voxels (Z, Y, X)."""
 
 
 class ServerError(SkinoctError):
@@ -135,6 +141,9 @@ class Request:
         if self.pixel_size_um is not None:
             query["pixel_size_um"] = repr(self.pixel_size_um)
         return query
+
+
+DEFAULT_REQUEST = Request()
 
 
 @dataclass(frozen=True)
@@ -255,13 +264,13 @@ class ServerClient:
                 f"The list of models of {self.url} cannot be read. Update server and plugin to the same release."
             ) from None
 
-    def segment(self, image: Path | bytes, request: Request, watch: Watcher | None = None) -> Answer:
+    def segment(self, image: Image, request: Request = DEFAULT_REQUEST, watch: Watcher | None = None) -> Answer:
         """Have a tomogram segmented and wait for the answer.
 
         Parameters
         ----------
-        image : Path or bytes
-            A TIFF or npy file, or its content.
+        image : path, bytes or array
+            A TIFF or npy file, its content, or voxels (Z, Y, X) as uint8, uint16 or float32.
 
         Raises
         ------
@@ -280,9 +289,11 @@ class ServerClient:
         watch.progress(Progress("download"))
         return self.result(job.id, request.accept)
 
-    def submit(self, image: Path | bytes, request: Request, watch: Watcher | None = None) -> JobStatus | Answer:
+    def submit(
+        self, image: Image, request: Request = DEFAULT_REQUEST, watch: Watcher | None = None
+    ) -> JobStatus | Answer:
         """Send a tomogram to the queue; a server without a queue answers at once."""
-        watch = watch or Watcher()
+        watch, image = watch or Watcher(), _as_file(image)
         deadline = time.monotonic() + self.patience
         while True:
             answer = self._post("/jobs", image, request, watch)
@@ -424,6 +435,15 @@ def _address(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise OptionError(f"'{url}' is not the address of a server. Give one like {DEFAULT_SERVER}.")
     return text
+
+
+def _as_file(image: Image) -> Path | bytes:
+    """Return an image as a path or as the bytes of a file; an array becomes npy."""
+    if isinstance(image, np.ndarray):
+        file = io.BytesIO()
+        np.save(file, image, allow_pickle=False)
+        return file.getvalue()
+    return Path(image) if isinstance(image, str) else image
 
 
 def _head(image: Path | bytes) -> bytes:
