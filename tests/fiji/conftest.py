@@ -30,6 +30,7 @@ from skinoct.roi_light import light_rois
 from skinoct.rois import trace, write_roi_set
 from skinoct.segmentation import ModelIdentity, Segmentation
 from skinoct.tomogram import PixelSize, write_labels
+from skinoct_fiji.cli import main
 
 HERE = Path(__file__).parent
 OPEN_MENUS = "--add-opens=java.desktop/sun.awt.X11=ALL-UNNAMED --add-opens=java.desktop/sun.awt=ALL-UNNAMED"
@@ -260,6 +261,36 @@ def fiji(full_fiji: Session, fake: FakeServer) -> Iterator[Session]:
     yield full_fiji
     fake.reset()
     close_all(full_fiji)
+
+
+def _link(source: str, target: str) -> None:
+    """Copy a file without its bytes, where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@pytest.fixture(scope="session")
+def stock_fiji(launch: Callable[..., Session], tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """Open a Fiji with the scripts of ``skinoct-fiji install`` in it and no Python at work."""
+    folder = os.environ.get("FIJI_DIR")
+    if not folder:
+        pytest.skip("needs a full Fiji, given by FIJI_DIR")
+    copy = tmp_path_factory.mktemp("stock") / "Fiji.app"
+    shutil.copytree(folder, copy, copy_function=_link)
+    assert main(["install", "--fiji", str(copy)]) == 0
+    return launch(copy, "")
+
+
+@pytest.fixture
+def door_b(stock_fiji: Session, fake: FakeServer) -> Iterator[Session]:
+    """Run each test on a stock Fiji without images or dialogs."""
+    fake.reset()
+    close_all(stock_fiji)
+    yield stock_fiji
+    fake.reset()
+    close_all(stock_fiji)
 
 
 def close_all(session: Session) -> None:

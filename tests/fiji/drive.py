@@ -125,9 +125,15 @@ def status() -> str:
 
 def main() -> None:
     from skinoct_fiji.app import open_imagej
-    from skinoct_fiji.bridge.jvm import find_installation
+    from skinoct_fiji.bridge.gateway import Gateway
+    from skinoct_fiji.bridge.jvm import find_installation, start
 
-    ij = open_imagej(find_installation(Path(sys.argv[1])), server=sys.argv[2])
+    installation = find_installation(Path(sys.argv[1]))
+    if sys.argv[2]:
+        ij = open_imagej(installation, server=sys.argv[2])
+    else:  # a stock Fiji: nothing of ours but what is installed in it
+        start(installation)
+        ij = Gateway()
     import jpype
 
     helpers = {

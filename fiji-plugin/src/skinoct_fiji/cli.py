@@ -33,7 +33,30 @@ def _parser() -> argparse.ArgumentParser:
     launch.add_argument("--server", help=f"address of the server (default: the last one, else {DEFAULT_SERVER})")
     launch.add_argument("--memory", default="2g", help="memory for ImageJ's images (default: 2g)")
     launch.set_defaults(run=_launch)
+    for name, text, run in (
+        ("install", "put Plugins > Skin into a Fiji; it then needs no Python", _install),
+        ("uninstall", "take it out again", _uninstall),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--fiji", type=Path, required=True, help="folder Fiji.app")
+        command.set_defaults(run=run)
     return parser
+
+
+def _install(options: argparse.Namespace) -> int:
+    from skinoct_fiji.installer import install
+
+    files = install(options.fiji)
+    print(f"{len(files)} files are in {options.fiji}. Restart Fiji; the entries are under Plugins > Skin.")
+    return 0
+
+
+def _uninstall(options: argparse.Namespace) -> int:
+    from skinoct_fiji.installer import uninstall
+
+    files = uninstall(options.fiji)
+    print(f"{len(files)} files were removed from {options.fiji}. Restart Fiji.")
+    return 0
 
 
 def _launch(options: argparse.Namespace) -> int:

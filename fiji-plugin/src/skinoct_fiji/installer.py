@@ -1,0 +1,85 @@
+"""Put *Plugins > Skin* into a stock Fiji, and take it out again: scripts that need no Python there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path, PurePosixPath
+
+from skinoct_fiji.failures import FijiError
+
+MENU = PurePosixPath("scripts/Plugins/Skin")
+LIBRARY = PurePosixPath("lib/skinoct")
+MARK = "skinoct"
+"""A word in each of our files, so that nobody else's file is ever replaced or removed."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """One file, where it goes inside a Fiji."""
+
+    target: PurePosixPath
+    content: bytes
+
+
+def scripts() -> list[Script]:
+    """Return all files to install."""
+    folder = resources.files("skinoct_fiji") / "scripts"
+    files = sorted((item for item in folder.iterdir() if item.name.endswith(".bsh")), key=lambda f: f.name)
+    return [Script((LIBRARY if file.name == "common.bsh" else MENU) / file.name, file.read_bytes()) for file in files]
+
+
+def install(fiji: Path) -> list[Path]:
+    """Copy the scripts into a Fiji; an earlier version of ours is replaced. Returns the files.
+
+    Raises
+    ------
+    FijiError
+        When it is no Fiji, cannot be written to, or a file of that name is somebody else's.
+    """
+    _require_fiji(fiji)
+    wanted = [(fiji / script.target, script.content) for script in scripts()]
+    for path, _ in wanted:
+        if path.exists() and not _is_ours(path):
+            raise FijiError(f"{path} is not one of skinoct's files and is not overwritten. Move it away first.")
+    try:
+        for path, content in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    except OSError as error:
+        raise FijiError(
+            f"{fiji} cannot be written to ({error.strerror}). Run this as its owner, or install into a Fiji of "
+            "your own."
+        ) from error
+    return [path for path, _ in wanted]
+
+
+def uninstall(fiji: Path) -> list[Path]:
+    """Remove the scripts from a Fiji, and the folders that are empty then. Returns the files removed."""
+    _require_fiji(fiji)
+    removed = []
+    for folder in (fiji / MENU, fiji / LIBRARY):
+        for path in sorted(folder.glob("*.bsh")):
+            if _is_ours(path):
+                path.unlink()
+                removed.append(path)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    return removed
+
+
+def installed(fiji: Path) -> bool:
+    """Whether the scripts lie in a Fiji, all of them and of this version."""
+    return all(
+        (fiji / script.target).is_file() and (fiji / script.target).read_bytes() == script.content
+        for script in scripts()
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    return MARK in path.read_text("utf-8", errors="replace")
+
+
+def _require_fiji(fiji: Path) -> None:
+    if not list((fiji / "jars").glob("ij-[0-9]*.jar")):
+        raise FijiError(f"There is no Fiji at {fiji}. Give the folder Fiji.app, the one that holds jars/ and plugins/.")
