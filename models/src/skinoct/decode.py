@@ -35,9 +35,9 @@ class DecodeConfig(BaseModel):
     """Thickness of the annotators' DEJ band in rows of the network."""
     floor: float = Field(default=0.02, gt=0, lt=0.2)
     """No class is less probable than this, so that one certain pixel cannot overrule a column."""
-    dej_step_price: float = Field(default=4.0, ge=0)
+    dej_step_price: float = Field(default=1.0, ge=0)
     """Price in log probability of one row of difference between neighboring columns of the DEJ."""
-    surface_step_price: float = Field(default=0.7, ge=0)
+    surface_step_price: float = Field(default=0.3, ge=0)
     """The same for the skin surface, which has furrows."""
     glass_step_price: float = Field(default=8.0, ge=0)
     """The same for the glass, which is flat."""

@@ -29,15 +29,15 @@ class AugmentConfig(BaseModel):
     edges."""
     shift: float = Field(default=0.15, ge=0, lt=1)
     """Vertical shift, as a share of the crop's height; what comes into view is unlabeled."""
-    tilt: float = Field(default=0.12, ge=0, lt=1)
+    tilt: float = Field(default=0.08, ge=0, lt=1)
     """Vertical shift from the center to an edge, as a share of the crop's height."""
     wave: float = Field(default=0.04, ge=0, lt=0.5)
     """Amplitude of random waves along the width, as a share of the crop's height."""
     gain: float = Field(default=0.35, ge=0)
     """Standard deviation of the logarithm of the gain."""
-    gamma: float = Field(default=0.3, ge=0)
+    gamma: float = Field(default=0.25, ge=0)
     """Standard deviation of the logarithm of the exponent."""
-    attenuation: float = Field(default=0.8, ge=0)
+    attenuation: float = Field(default=0.6, ge=0)
     """Largest extra attenuation (or gain) from top to bottom, in units of the exponent."""
     vignette: float = Field(default=0.4, ge=0, lt=1)
     """Largest loss of brightness towards the left or right edge."""
@@ -45,11 +45,11 @@ class AugmentConfig(BaseModel):
     """Share of the crops with a dark or bright stripe down all depth."""
     layers: float = Field(default=0.25, ge=0)
     """Standard deviation of the logarithm of each layer's own gain, in half of the crops."""
-    speckle: float = Field(default=0.25, ge=0)
+    speckle: float = Field(default=0.15, ge=0)
     """Largest contrast of additional speckle."""
-    floor: float = Field(default=0.1, ge=0)
+    floor: float = Field(default=0.06, ge=0)
     """Largest added constant light."""
-    blur: float = Field(default=0.3, ge=0, le=1)
+    blur: float = Field(default=0.2, ge=0, le=1)
     """Share of the crops that are blurred."""
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
-from skinoct.labels import NUM_CLASSES
+from skinoct.labels import NUM_CLASSES, Label
 
 _SMOOTH = 100.0
 """Pixels added to both sides of the Dice fraction, so that a class that is hardly there cannot dominate."""
@@ -29,6 +29,8 @@ class LossConfig(BaseModel):
     """Weights of the classes in the cross-entropy, top to bottom; decoding divides them out again."""
     dice: float = Field(default=0.5, ge=0)
     """Weight of the Dice loss beside the cross-entropy, whose weight is 1."""
+    surface: float = Field(default=0.02, ge=0)
+    """Weight of a row of error of the skin surface or the DEJ, read off each column as a sum of probabilities."""
     label_smoothing: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of probability that annotations are not trusted with: borders are drawn by hand."""
 
@@ -64,7 +66,27 @@ def layer_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
     loss = entropy / pixels
     if config.dice:
         loss = loss + config.dice * dice_loss(logits, target, known)
+    if config.surface:
+        loss = loss + config.surface * surface_loss(logits, labels)
     return loss
+
+
+def surface_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean error in rows of skin surface and DEJ over the columns that are labeled throughout.
+
+    A surface's depth is the number of rows below it, the sum of the probabilities of the layers below; half of the
+    DEJ counts as below its center line. After He et al., *Fully Convolutional Boundary Regression for Retina OCT
+    Segmentation*, MICCAI 2019.
+    """
+    whole = (labels > 0).all(dim=1).to(logits.dtype)
+    probabilities = logits.softmax(dim=1)
+    truth = functional.one_hot(labels.long(), NUM_CLASSES + 1)[..., 1:].movedim(-1, 1).to(logits.dtype)
+    rows_below = torch.zeros((2, NUM_CLASSES), dtype=logits.dtype, device=logits.device)
+    rows_below[0, Label.EPIDERMIS - 1 :] = 1.0
+    rows_below[1, Label.DEJ - 1 :] = torch.tensor([0.5, 1.0])
+    error = torch.einsum("kc,bcw->bkw", rows_below, (probabilities - truth).sum(dim=2))
+    distance = functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").sum(dim=1)
+    return (distance * whole).sum() / whole.sum().clamp_min(1)
 
 
 def dice_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:

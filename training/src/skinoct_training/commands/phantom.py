@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--family",
         choices=(*FAMILIES, "mixed"),
         default="ffoct",
-        help="ffoct: as measured on full-field OCT (default); wide: random appearance; mixed: one ffoct in three",
+        help="ffoct: as measured on full-field OCT (default); wide: random appearance; mixed: both in turn",
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
 
 def write_phantom(out: Path, seed: int, slices: int, family: str, number: int) -> None:
     """Make and write tomogram ``number`` of the set with ``seed``; its voxels depend on nothing else."""
-    chosen: Family = family if family in FAMILIES else FAMILIES[int(number % 3 > 0)]
+    chosen: Family = family if family in FAMILIES else FAMILIES[number % 2]
     phantom = make_phantom((seed, number), slices, chosen)
     folder = out / f"phantom-{seed}-{number:04d}"
     folder.mkdir()

@@ -158,7 +158,7 @@ def _chance(rng: np.random.Generator, share: float) -> bool:
 def _draw_grid(rng: np.random.Generator, wide: bool, slices: int) -> Grid:
     if not wide:
         return Grid((slices, 224, 512), 0.9, 0.9, 0.9)
-    y_um = _log_uniform(rng, 0.5, 2.2)
+    y_um = _log_uniform(rng, 0.55, 1.8)
     x_um = y_um * _log_uniform(rng, 0.6, 2.0)
     return Grid((slices, 224, 512), x_um * _log_uniform(rng, 0.7, 4.0), y_um, x_um)
 
@@ -181,8 +181,8 @@ def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
     gap = _uniform(rng, 0, 60) if _chance(rng, 0.85) else _uniform(rng, 60, 90)
     gap = min(gap, max(0.0, depth_um - corneum - cellular - 15))
     if wide:
-        gap = gap if _chance(rng, 0.85) else -_uniform(rng, 0, 0.8) * (corneum + cellular)
-        gap = gap if _chance(rng, 0.93) else max(gap, depth_um - _uniform(rng, 0.1, 1.0) * (corneum + cellular))
+        gap = gap if _chance(rng, 0.85) else -_uniform(rng, 0, 0.5) * (corneum + cellular)
+        gap = gap if _chance(rng, 0.96) else max(gap, depth_um - _uniform(rng, 0.1, 1.0) * (corneum + cellular))
     pane = _uniform(rng, 0.5, 12) if _chance(rng, 0.8) else _uniform(rng, 12, 30)
     if _chance(rng, 0.35 if wide else 0.08):
         pane = -10.0
@@ -237,10 +237,10 @@ def _widen_look(rng: np.random.Generator, look: Look) -> Look:
     return replace(
         look,
         glass=_log_uniform(rng, 0.3, 10),
-        medium=_log_uniform(rng, 0.01, 0.25) if _chance(rng, 0.85) else _uniform(rng, 0.3, 1.2),
+        medium=_log_uniform(rng, 0.01, 0.2) if _chance(rng, 0.93) else _uniform(rng, 0.2, 0.7),
         corneum=_log_uniform(rng, 0.35, 5),
         corneum_stripes=_uniform(rng, 0, 0.8),
-        dermis_step=look.dermis_step if _chance(rng, 0.4) else _log_uniform(rng, 0.35, 2.2),
+        dermis_step=look.dermis_step if _chance(rng, 0.3) else _log_uniform(rng, 0.35, 2.2),
         basal=_log_uniform(rng, 0.45, 2.5) if _chance(rng, 0.7) else 1.0,
         basal_um=_uniform(rng, 3, 18),
         papillary=_log_uniform(rng, 0.5, 2.0) if _chance(rng, 0.6) else 1.0,
@@ -277,18 +277,18 @@ def _draw_optics(rng: np.random.Generator, wide: bool) -> Optics:
     if not wide:
         return optics
     compression: Literal["linear", "root", "log"] = ("linear", "root", "log")[int(rng.integers(3))]
-    looks = int(rng.choice([1, 2, 4, 16, 64]))
+    looks = int(rng.choice([2, 3, 4, 8, 16, 64]))
     # Coarse and fully developed speckle hides every layer: nothing is learned from it.
-    grain = _log_uniform(rng, 0.6, 2.0 if looks < 4 else 4.0)
+    grain = _log_uniform(rng, 0.6, 1.8 if looks < 4 else 3.0)
     return replace(
         optics,
         grain_y_px=grain,
         grain_x_px=grain * _log_uniform(rng, 0.7, 3.0),
         looks=looks,
-        floor=_log_uniform(rng, 0.01, 0.5),
+        floor=_log_uniform(rng, 0.01, 0.3),
         compression=compression,
         exposure=_uniform(rng, 0.15, 0.7),
-        vignette=_uniform(rng, 0.0, 0.7),
+        vignette=_uniform(rng, 0.0, 0.5),
         row_jitter=_uniform(rng, 0, 0.12),
         fringes=_uniform(rng, 0.03, 0.25) if _chance(rng, 0.25) else 0.0,
         shadows=int(rng.poisson(1.5)),
