@@ -228,10 +228,16 @@ def launch(screen: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 
 
 @pytest.fixture(scope="session")
-def imagej(launch: Callable[..., Session], fake: FakeServer) -> Session:
-    """ImageJ 1 alone, as Debian ships it, with Plugins > Skin."""
+def imagej_jar() -> Path:
+    """ImageJ 1 alone, as Debian ships it."""
     _need(IJ_JAR.exists() and shutil.which("java") is not None, "needs Java and ImageJ (package libij-java)")
-    return launch(IJ_JAR, fake.url)
+    return IJ_JAR
+
+
+@pytest.fixture(scope="session")
+def imagej(launch: Callable[..., Session], fake: FakeServer, imagej_jar: Path) -> Session:
+    """ImageJ 1 with Plugins > Skin."""
+    return launch(imagej_jar, fake.url)
 
 
 @pytest.fixture

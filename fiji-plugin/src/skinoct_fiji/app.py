@@ -6,14 +6,16 @@ import time
 
 from skinoct_fiji.bridge.gateway import Gateway
 from skinoct_fiji.bridge.jvm import Installation, start
-from skinoct_fiji.commands import help, layers, measure, segment
+from skinoct_fiji.commands import correction, folder, help, layers, measure, segment
 from skinoct_fiji.front import Command, Front
 
 ENTRIES: dict[str, Command] = {
     segment.LABEL: segment.segment,
+    folder.LABEL: folder.segment_all,
     measure.LABEL: measure.measure,
     layers.EXPORT: layers.export,
     layers.DISPLAY: layers.display,
+    correction.LABEL: correction.save,
     help.SETTINGS: help.settings,
     help.HELP: help.show_help,
 }

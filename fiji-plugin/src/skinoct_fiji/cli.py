@@ -40,7 +40,47 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--fiji", type=Path, required=True, help="folder Fiji.app")
         command.set_defaults(run=run)
+    doctor = commands.add_parser("doctor", help="check Java, Fiji, server and versions, and say the cure")
+    doctor.add_argument("--fiji", type=Path, help="folder Fiji.app, or an ImageJ 1 jar")
+    doctor.add_argument("--server", default=DEFAULT_SERVER, help=f"(default: {DEFAULT_SERVER})")
+    doctor.set_defaults(run=_doctor)
+    segment = commands.add_parser("segment", help="segment all tomograms of a folder; needs no Fiji")
+    segment.add_argument("folder", type=Path, help="folder with .tif, .tiff and .npy files")
+    segment.add_argument("--out", type=Path, required=True, help="folder for results; finished ones are skipped")
+    segment.add_argument("--server", default=DEFAULT_SERVER, help=f"(default: {DEFAULT_SERVER})")
+    segment.add_argument("--model", help="name of a model (default: the server's)")
+    segment.add_argument("--pixel-size", type=float, help="um (default: each file's own)")
+    segment.set_defaults(run=_segment)
     return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from skinoct_fiji.doctor import examine
+
+    findings = list(examine(options.fiji, options.server, os.environ.get("SKINOCT_API_KEY")))
+    for finding in findings:
+        print(f"{'ok     ' if finding.good else 'PROBLEM'}  {finding.text}")
+    return 0 if all(finding.good for finding in findings) else 1
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from skinoct_fiji.batch import SUMMARY, segment_folder
+    from skinoct_fiji.client import Request, ServerClient
+
+    request = Request(model=options.model, pixel_size_um=options.pixel_size)
+    with ServerClient(options.server, os.environ.get("SKINOCT_API_KEY")) as client:
+        outcomes = segment_folder(client, options.folder, options.out, request=request, tell=_tell)
+    print()
+    for outcome in outcomes:
+        print(f"{outcome.state:8} {outcome.name}: {outcome.detail}")
+    failed = sum(outcome.state == "failed" for outcome in outcomes)
+    print(f"{len(outcomes) - failed} of {len(outcomes)} tomograms; table in {options.out / SUMMARY}")
+    return 1 if failed else 0
+
+
+def _tell(number: int, count: int, name: str, progress: object) -> None:
+    text = getattr(progress, "text", lambda: "")()
+    print(f"\r\033[K{number} of {count}  {name}  {text}", end="", flush=True)
 
 
 def _install(options: argparse.Namespace) -> int:

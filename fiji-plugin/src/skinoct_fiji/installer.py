@@ -48,7 +48,8 @@ def install(fiji: Path) -> list[Path]:
             path.write_bytes(content)
     except OSError as error:
         raise FijiError(
-            f"{fiji} cannot be written to ({error.strerror}). Run this as its owner, or install into a Fiji of "
+            f"{fiji} cannot be written to ({error.strerror}). Run this as its owner, or install into a "
+            f"Fiji of "
             "your own."
         ) from error
     return [path for path, _ in wanted]

@@ -96,6 +96,10 @@ class Stack:
         """Return the slice (0-based) of the tomogram that lies at ImageJ's stack index (1-based)."""
         return int(self.image.convertIndexToPosition(stack_index)[self._along]) - 1
 
+    def index_of_position(self, place: tuple[int, int, int]) -> int | None:
+        """Return the slice (0-based) of a channel, slice and frame (1-based; 0: any); None when it is any."""
+        return place[self._along] - 1 if place[self._along] > 0 else None
+
     def shown_index(self) -> int:
         """Return the slice (0-based) in view."""
         return self.index_of(int(self.image.getCurrentSlice()))

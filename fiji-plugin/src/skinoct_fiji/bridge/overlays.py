@@ -165,6 +165,34 @@ def _with_handles(roi: Any) -> Any:
     return polygon
 
 
+def manager_rois() -> list[Any]:
+    """Return the ROIs of the ROI Manager; none when it is closed."""
+    manager = JClass("ij.plugin.frame.RoiManager").getInstance2()
+    return [] if manager is None else list(manager.getRoisAsArray())
+
+
+def slice_of(roi: Any, stack: Stack) -> int | None:
+    """Return the slice (0-based) of the tomogram that an ROI belongs to; None when it does not tell."""
+    if roi.hasHyperStackPosition():
+        place = (int(roi.getCPosition()), int(roi.getZPosition()), int(roi.getTPosition()))
+        return stack.index_of_position(place)
+    if int(roi.getPosition()) > 0:
+        return stack.index_of(int(roi.getPosition()))
+    return 0 if stack.count == 1 else None
+
+
+def as_exported(roi: Any) -> bool:
+    """Whether an ROI is exactly as the model drew it."""
+    return str(roi.getProperty(EXPORTED)) == str(fingerprint(roi))
+
+
+def encoded(roi: Any, index: int) -> bytes:
+    """Return an ROI as a .roi file at slice ``index`` (0-based)."""
+    copy = roi.clone()
+    copy.setPosition(index + 1)
+    return bytes(JClass("ij.io.RoiEncoder").saveAsByteArray(copy))
+
+
 def fingerprint(roi: Any) -> int:
     """Return a number that changes when somebody moves a corner of an ROI."""
     return int(zlib.crc32(bytes(JClass("ij.io.RoiEncoder").saveAsByteArray(_bare(roi)))))

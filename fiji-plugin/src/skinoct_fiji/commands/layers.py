@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-from skinoct_fiji.bridge import dialogs, overlays
+from skinoct_fiji.bridge import dialogs, overlays, windows
 from skinoct_fiji.bridge.images import Stack
+from skinoct_fiji.client import parse_json
 from skinoct_fiji.commands import work
 from skinoct_fiji.commands.segment import server_models
 from skinoct_fiji.failures import Declined, ImageError
@@ -33,7 +35,7 @@ def export(run: Run) -> None:
     region = work.region_of(stack, segmentation)
     exact = work.DEJ if options.layers == "dej" else work.ROIS
     accept = work.LIGHT if options.outline == "light" else exact
-    (answer,) = work.obtain(run, stack, region, segmentation, [accept])
+    answer, measures = work.obtain(run, stack, region, segmentation, [accept, work.JSON])
     if stack.closed():
         run.status(f"'{stack.title}' was closed meanwhile, so its layers were dropped", 1.0)
         return
@@ -41,7 +43,20 @@ def export(run: Run) -> None:
     classes = ("dej",) if options.layers == "dej" else None
     rois = (overlays.place(roi, stack, region) for roi in overlays.decode(answer.content, classes))
     count = overlays.to_manager(rois)
+    _offer_review(stack, region.first, parse_json(measures))
     run.status(f"{count} ROIs of '{stack.title}' are in the ROI Manager", 1.0)
+
+
+def _offer_review(stack: Stack, first: int, measures: dict[str, Any]) -> None:
+    """List slices in the order in which they need a human eye: those the image decided least come first."""
+    rows = [
+        {"slice": first + n, "confidence": row["confidence"], "gap_fraction": row["gap_fraction"]}
+        for n, row in enumerate(measures.get("slices", []), 1)
+        if row.get("confidence") is not None
+    ]
+    if rows:
+        rows.sort(key=lambda row: (row["confidence"], -row["gap_fraction"]))
+        windows.table(f"DEJ of {stack.title}: slices to review first", rows)
 
 
 def _export_options(run: Run) -> ExportOptions:

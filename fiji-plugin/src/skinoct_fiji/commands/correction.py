@@ -1,0 +1,201 @@
+"""*Save correction for training...*: the ROI Manager's ROIs as a dataset that ``skinoct-train`` reads."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skinoct.errors import OptionError, RoiError
+from skinoct.labels import IGNORE_NAME, Label, label_from_name
+from skinoct.rois import Paths, Roi, read_roi_set, roi_mask, write_roi_set
+from skinoct_fiji.bridge import dialogs, overlays
+from skinoct_fiji.bridge.images import Stack
+from skinoct_fiji.commands import work
+from skinoct_fiji.failures import Declined, ImageError
+from skinoct_fiji.front import Run
+from skinoct_fiji.options import from_macro, parse_macro, to_macro
+
+LABEL = "Save correction for training..."
+
+
+@dataclass(frozen=True)
+class CorrectionOptions:
+    """Options of *Save correction for training...*; a field's name is its key in a macro."""
+
+    folder: str = ""
+    """Dataset folder; the tomogram gets a folder of its own in it."""
+    name: str = ""
+    """Name of that folder; empty: the image's title."""
+    roi_class: str = "dej"
+    """Class of ROIs whose name tells none."""
+    interpolate: bool = False
+    """Draw the DEJ of slices between two corrected ones by linear interpolation."""
+    untouched: bool = False
+    """Train on slices that are as the model drew them, too."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One ROI of the ROI Manager."""
+
+    index: int
+    """Slice, 0-based."""
+    label: Label
+    corrected: bool
+    """False while it is as the model drew it."""
+    content: bytes
+    """As a .roi file."""
+
+
+def save(run: Run) -> None:
+    """Run the entry."""
+    stack = Stack(run.call.image)
+    options = _options(run, stack)
+    target = _target(options, stack)
+    drawn = _drawn(stack, options)
+    corrected = [roi for roi in drawn if roi.corrected]
+    if not corrected and not options.untouched:
+        raise ImageError(
+            "No ROI in the ROI Manager was corrected. Edit some (and press Update), or choose to train on "
+            "untouched slices, too."
+        )
+    run.status("writing the tomogram", 0.3)
+    target.mkdir(parents=True)
+    work.write(target / "tomogram.tif", stack, stack.whole())
+    between = _interpolated(corrected, stack) if options.interpolate else []
+    chosen = drawn if options.untouched else corrected
+    _write(target / "RoiSet.zip", chosen, between)
+    left = [roi for roi in drawn if not roi.corrected]
+    if left and not options.untouched:
+        _write(target / "model-output.zip", left, [])
+    run.status(f"{len(corrected)} corrected and {len(between)} interpolated ROIs are in {target}", 1.0)
+
+
+def _target(options: CorrectionOptions, stack: Stack) -> Path:
+    if not options.folder:
+        raise OptionError("Give folder=... for the dataset.")
+    name = options.name or stack.title.rsplit(".", 1)[0]
+    if not name or "/" in name or "\\" in name or name.startswith("."):
+        raise OptionError(f"'{name}' cannot be the name of a folder. Give another one.")
+    target = Path(options.folder).expanduser() / name
+    if target.exists():
+        raise OptionError(f"{target} exists and is not overwritten. Give another name.")
+    return target
+
+
+def _drawn(stack: Stack, options: CorrectionOptions) -> list[Drawn]:
+    rois = overlays.manager_rois()
+    if not rois:
+        raise ImageError(
+            "The ROI Manager is empty. Use Export layers to ROI Manager, correct some of them, then try again."
+        )
+    otherwise = label_from_name(options.roi_class)
+    if otherwise is None:
+        raise OptionError(f"roi_class={options.roi_class} is no class. Give one such as dej or {IGNORE_NAME}.")
+    found = []
+    for roi in rois:
+        name = str(roi.getName())
+        index = overlays.slice_of(roi, stack)
+        if index is None:
+            raise RoiError(
+                f"ROI {name} does not tell its slice. Go to the slice, select it, press Update in the ROI Manager."
+            )
+        label = label_from_name(name)
+        found.append(
+            Drawn(
+                index,
+                otherwise if label is None else label,
+                not overlays.as_exported(roi),
+                overlays.encoded(roi, index),
+            )
+        )
+    return found
+
+
+def _write(path: Path, drawn: Sequence[Drawn], between: Sequence[Roi]) -> None:
+    """Write a RoiSet.zip whose names tell class, slice and origin."""
+    with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:
+        for number, roi in enumerate(drawn):
+            name = IGNORE_NAME if roi.label == Label.UNLABELED else roi.label.name.lower()
+            origin = "corrected" if roi.corrected else "model"
+            archive.writestr(f"{name}-{roi.index + 1:04d}-{origin}-{number:04d}.roi", roi.content)
+        if between:
+            made = io.BytesIO()
+            write_roi_set(made, between)
+            with zipfile.ZipFile(made) as source:
+                for entry in source.namelist():
+                    archive.writestr(entry, source.read(entry))
+
+
+def _interpolated(corrected: Sequence[Drawn], stack: Stack) -> list[Roi]:
+    """Return DEJ bands of the slices between corrected ones, column by column; drawn slices stay."""
+    shape = (stack.height, stack.width)
+    edges: dict[int, npt.NDArray[np.float64]] = {}
+    for roi in corrected:
+        if roi.label == Label.DEJ:
+            edges[roi.index] = _edges(roi_mask(_shape_of(roi), shape))
+    slices = sorted(edges)
+    made = []
+    for before, after in pairwise(slices):
+        for index in range(before + 1, after):
+            share = (index - before) / (after - before)
+            both = (1 - share) * edges[before] + share * edges[after]
+            paths = _bands(both)
+            if paths:
+                name = f"dej-{index + 1:04d}-interpolated"
+                made.append(Roi(name, Label.DEJ, index, Paths(paths)))
+    return made
+
+
+def _shape_of(roi: Drawn) -> Roi:
+    (read,) = read_roi_set(roi.content, name="the ROI Manager")
+    return read
+
+
+def _edges(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return (2, X): top and bottom of a band in each column, NaN where there is none."""
+    seen = mask.any(axis=0)
+    top = np.where(seen, mask.argmax(axis=0), np.nan)
+    bottom = np.where(seen, len(mask) - mask[::-1].argmax(axis=0), np.nan)
+    return np.stack([top, bottom])
+
+
+def _bands(edges: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+    """Return a polygon for each run of columns that have a band on both sides."""
+    seen = np.isfinite(edges).all(axis=0)
+    steps = np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]])))
+    paths = []
+    for first, last in zip(steps[::2], steps[1::2], strict=True):
+        x = np.concatenate([[first], np.arange(first, last) + 0.5, [last]])
+        top, bottom = (np.pad(edge[first:last], 1, mode="edge") for edge in edges)
+        paths.append(np.concatenate([np.stack([x, top], 1), np.stack([x, bottom], 1)[::-1]]))
+    return tuple(paths)
+
+
+def _options(run: Run, stack: Stack) -> CorrectionOptions:
+    if run.call.options is not None:
+        return from_macro(CorrectionOptions, run.call.options, CorrectionOptions())
+    values: dict[str, Any] | None = dialogs.ask(
+        LABEL.removesuffix("..."),
+        [
+            dialogs.Folder("folder", "Dataset folder", run.ij.remembered("dataset", "")),
+            dialogs.Text("name", "Name of this tomogram", stack.title.rsplit(".", 1)[0]),
+            dialogs.Choice("roi_class", "ROIs without a class are", "dej", ("dej", "epidermis", "dermis", IGNORE_NAME)),
+            dialogs.Check("interpolate", "Interpolate the DEJ between corrected slices", False),
+            dialogs.Check("untouched", "Train on untouched slices of the model, too", False),
+        ],
+    )
+    if values is None:
+        raise Declined("")
+    options = replace(CorrectionOptions(), **values)
+    run.ij.record(LABEL, parse_macro(to_macro(options, always=("folder", "name"))))
+    run.ij.remember({"dataset": options.folder})
+    return options

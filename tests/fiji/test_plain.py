@@ -1,0 +1,155 @@
+"""What needs no Java: options, client, folders, installer, doctor."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from skinoct.errors import Cancelled, OptionError
+from skinoct_fiji.batch import segment_folder
+from skinoct_fiji.bridge.jvm import find_installation
+from skinoct_fiji.cli import main
+from skinoct_fiji.client import Request, ServerClient, UnreachableError, Watcher
+from skinoct_fiji.failures import FijiError
+from skinoct_fiji.installer import install, installed, uninstall
+from skinoct_fiji.options import SegmentOptions, parse_macro
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        SegmentOptions(),
+        SegmentOptions(server="https://lab.example:8443", opacity=75, show="all layers", measure=True),
+        SegmentOptions(model="[odd] name", color="yellow", slices="3-9", pixel_size=0.85, selection=True),
+    ],
+)
+def test_macro_text_says_all_options(options):
+    assert SegmentOptions.from_macro(options.to_macro()) == options
+
+
+def test_plain_options_are_the_documented_line():
+    assert SegmentOptions().to_macro() == "server=http://127.0.0.1:8000 opacity=40"
+
+
+def test_macro_text_as_imagej_writes_it():
+    text = "server=x show=[DEJ band] path='a b' selection opacity=40 "
+    expected = {"server": "x", "show": "DEJ band", "path": "a b", "selection": True, "opacity": "40"}
+    assert parse_macro(text) == expected
+
+
+@pytest.mark.parametrize("text", ["opacity=1000", "slices=x", "=3", "opacity"])
+def test_options_that_cannot_be_used_are_refused(text):
+    with pytest.raises(OptionError):
+        SegmentOptions.from_macro(text).slice_range(5)
+
+
+@pytest.fixture
+def tomogram_folder(tmp_path, make_tiff):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.tif").write_bytes(make_tiff(4, 40, 60))
+    (folder / "b.tif").write_bytes(b"not a TIFF")
+    (folder / "c.tif").write_bytes(make_tiff(3, 40, 60))
+    (folder / "notes.txt").write_text("no tomogram")
+    return folder
+
+
+def test_folder_is_segmented_once_and_a_bad_file_does_not_stop_it(live_server, tomogram_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["segment", str(tomogram_folder), "--out", str(out), "--server", live_server.url]
+    assert main(arguments) == 1
+    assert {path.name for path in (out / "a.tif").iterdir()} == {
+        "labels.tif",
+        "RoiSet.zip",
+        "measurements.csv",
+        "measurements.json",
+    }
+    rows = {row["tomogram"]: row for row in csv.DictReader((out / "summary.csv").read_text().splitlines())}
+    assert [rows[name]["state"] for name in ("a.tif", "b.tif", "c.tif")] == ["done", "failed", "done"]
+    assert "b.tif" in rows["b.tif"]["detail"] or "TIFF" in rows["b.tif"]["detail"]
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "summary.csv"}
+    assert main(arguments) == 1
+    rows = {row["tomogram"]: row for row in csv.DictReader((out / "summary.csv").read_text().splitlines())}
+    assert rows["a.tif"]["state"] == "skipped"
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "2 of 3 tomograms" in capsys.readouterr().out
+
+
+def test_folder_gives_the_bytes_of_the_server(live_server, tomogram_folder, tmp_path):
+    with ServerClient(live_server.url) as client:
+        segment_folder(client, tomogram_folder, tmp_path / "out")
+        answer = client.segment(tomogram_folder / "a.tif", Request(accept="image/tiff"))
+    assert (tmp_path / "out" / "a.tif" / "labels.tif").read_bytes() == answer.content
+    assert answer.model == "tiny"
+
+
+def test_cancelled_request_is_cancelled_on_the_server(fake, make_tiff):
+    fake.reset()
+    fake.slices_per_second = 0.1
+    asked = []
+    watch = Watcher(asked.append, lambda: any(progress.stage == "slices" for progress in asked))
+    with ServerClient(fake.url) as client, pytest.raises(Cancelled):
+        client.segment(make_tiff(4, 40, 60), Request(), watch)
+    assert len(fake.deleted) == 1
+
+
+def test_server_that_is_not_there_is_said_in_a_sentence(capsys):
+    with ServerClient("127.0.0.1:9") as client, pytest.raises(UnreachableError, match="skinoct-server serve"):
+        client.check()
+    assert main(["segment", "/nowhere", "--out", "x", "--server", "127.0.0.1:9"]) == 1
+    error = capsys.readouterr().err
+    assert "There is no folder" in error
+    assert "Traceback" not in error
+
+
+@pytest.fixture
+def empty_fiji(tmp_path):
+    fiji = tmp_path / "Fiji.app"
+    (fiji / "jars").mkdir(parents=True)
+    (fiji / "jars" / "ij-1.54p.jar").write_bytes(b"")
+    return fiji
+
+
+def test_install_and_uninstall_leave_other_files_alone(empty_fiji):
+    foreign = empty_fiji / "scripts" / "Plugins" / "Skin" / "mine.bsh"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("// something else")
+    files = install(empty_fiji)
+    assert installed(empty_fiji)
+    assert len(files) == 7
+    assert install(empty_fiji) == files
+    assert sorted(uninstall(empty_fiji)) == sorted(files)
+    assert foreign.read_text() == "// something else"
+    assert not (empty_fiji / "lib" / "skinoct").exists()
+
+
+def test_install_never_replaces_somebody_elses_file(empty_fiji):
+    foreign = empty_fiji / "scripts" / "Plugins" / "Skin" / "Segment_skin.bsh"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("// something else")
+    with pytest.raises(FijiError, match="not overwritten"):
+        install(empty_fiji)
+    assert foreign.read_text() == "// something else"
+    assert not (empty_fiji / "lib").exists()
+
+
+def test_what_is_no_imagej_is_said(tmp_path):
+    with pytest.raises(FijiError, match="no Fiji and no ImageJ"):
+        find_installation(tmp_path)
+    jar = tmp_path / "x.jar"
+    jar.write_bytes(b"no jar")
+    with pytest.raises(FijiError, match="not an ImageJ jar"):
+        find_installation(jar)
+
+
+@pytest.mark.imagej
+def test_doctor_names_problems_with_their_cure(live_server, imagej_jar, capsys):
+    assert main(["doctor", "--fiji", str(imagej_jar), "--server", live_server.url]) == 0
+    report = capsys.readouterr().out
+    assert "ImageJ 1.5" in report
+    assert "models: tiny" in report
+    assert main(["doctor", "--fiji", "/nowhere", "--server", "127.0.0.1:9"]) == 1
+    report = capsys.readouterr().out
+    assert "PROBLEM" in report
+    assert "skinoct-server serve" in report
