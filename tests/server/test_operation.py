@@ -137,6 +137,7 @@ def test_an_engine_that_is_broken_for_good_ends_its_process(broken, monkeypatch,
         raise Ended
 
     monkeypatch.setattr("skinoct_server.engine.os.killpg", killpg)
+    monkeypatch.setattr("skinoct_server.engine.np.load", lambda *a, **k: 1 / 0)
     command = {"job": "j", "folder": str(tmp_path), "model": "m", "name": "n", "tomogram": {}}
     engine = Engine(Channel(), Library())
     if broken:

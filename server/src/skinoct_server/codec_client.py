@@ -63,7 +63,7 @@ class CodecClient:
             return str((await self._retry("encode", arguments, None))["sha256"])
         except TaskFailure as failure:
             if failure.errno == errno.ENOSPC:
-                raise _disk_full() from failure
+                raise disk_full() from failure
             raise HttpProblem(
                 "encode-failed",
                 f"The answer could not be written as {arguments['form']} ({failure.kind}). "
@@ -126,7 +126,8 @@ class CodecClient:
                 future.set_result({"kind": "lost", "detail": ""})
 
 
-def _disk_full() -> HttpProblem:
+def disk_full() -> HttpProblem:
+    """Return the problem of a full data folder."""
     return HttpProblem(
         "disk-full",
         "The server's data folder is full. Ask whoever runs the server to free space, then retry.",
@@ -149,7 +150,7 @@ def _decode_problem(failure: TaskFailure, name: str, limits: Settings) -> HttpPr
         )
         return HttpProblem("decode-memory", text)
     if failure.kind == "os" and failure.errno == errno.ENOSPC:
-        return _disk_full()
+        return disk_full()
     if failure.kind in ("crash", "os"):
         return HttpProblem("decode-crashed", f"{name} cannot be read: it is damaged or of an unusual kind. {again}")
     return HttpProblem(failure.kind, failure.detail)

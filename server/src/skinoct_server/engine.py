@@ -13,6 +13,7 @@ The process ends with the front.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import queue
 import signal
@@ -88,6 +89,11 @@ class Engine:
         except MemoryError:
             detail = "The engine ran out of memory on this tomogram. Send fewer slices, or crop them."
             self.channel.send({"event": "failed", "job": job, "kind": "out-of-memory", "detail": detail})
+        except OSError as error:
+            traceback.print_exc()
+            kind = "disk-full" if error.errno == errno.ENOSPC else "internal"
+            detail = f"The result could not be written ({os.strerror(error.errno or 0)}). Ask whoever runs the server."
+            self.channel.send({"event": "failed", "job": job, "kind": kind, "detail": detail})
         except Exception:
             traceback.print_exc()
             self._end_if_poisoned(command["model"])

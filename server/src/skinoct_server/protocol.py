@@ -21,6 +21,7 @@ class GuardedProtocol(H11Protocol):
     settings: Settings
 
     _deadline: asyncio.TimerHandle | None = None
+    _write_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request, or refuse the connection."""
@@ -31,8 +32,9 @@ class GuardedProtocol(H11Protocol):
         self._arm(self.settings.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._disarm()
+        self._disarm_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -48,6 +50,22 @@ class GuardedProtocol(H11Protocol):
         super().on_response_complete()
         if self.conn.their_state is not h11.IDLE and not self.transport.is_closing():
             self._arm(_DISCARD_SECONDS)
+
+    def pause_writing(self) -> None:
+        """Give a client that does not take its answer a deadline."""
+        super().pause_writing()
+        self._disarm_writing()
+        self._write_deadline = self.loop.call_later(self.settings.body_idle_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop that clock: the client took some of its answer."""
+        self._disarm_writing()
+        super().resume_writing()
+
+    def _disarm_writing(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP with a problem, like everything else."""

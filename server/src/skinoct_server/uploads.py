@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from skinoct_server.admission import Admission, Ticket
+from skinoct_server.codec_client import disk_full
+from skinoct_server.forms import FormFile
 from skinoct_server.problems import HttpProblem
 
 _CHUNK = 512 * 1024
@@ -72,17 +72,16 @@ class Receiver:
             When the client goes away.
         """
         try:
-            if self.request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-                return await self._form(path)
-            return await self._raw(path)
+            content_type = self.request.headers.get("content-type", "")
+            if not content_type.lower().startswith("multipart/form-data"):
+                return _upload(UPLOADED, *await self._store(self._chunks(), path))
+            form = FormFile(content_type)
+            size, digest = await self._store(form.pieces(self._chunks()), path)
+            return _upload(_safe_name(form.file_name), size, digest)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise HttpProblem(
-                "disk-full",
-                "The server's data folder is full. Ask whoever runs the server to free space, then retry.",
-                {"Retry-After": "60"},
-            ) from None
+            raise disk_full() from None
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body, counting it against the budget."""
@@ -107,57 +106,24 @@ class Receiver:
             self.admission.grow(self.ticket, count)
             yield chunk
 
-    async def _raw(self, path: Path) -> Upload:
+    async def _store(self, pieces: AsyncGenerator[bytes, None], path: Path) -> tuple[int, str]:
+        """Write pieces to a file in larger ones, on a thread; returns size and sha256."""
         digest, size, buffer = hashlib.sha256(), 0, bytearray()
         with path.open("wb") as file:
-            async for chunk in self._chunks():
-                buffer += chunk
+            async for piece in pieces:
+                buffer += piece
                 if len(buffer) >= _CHUNK:
                     size += len(buffer)
                     await asyncio.to_thread(_put, file, digest, buffer)
                     buffer = bytearray()
             size += len(buffer)
             await asyncio.to_thread(_put, file, digest, buffer)
-        return _upload(UPLOADED, size, digest.hexdigest())
-
-    async def _form(self, path: Path) -> Upload:
-        parser = MultiPartParser(self.request.headers, self._chunks(), max_files=1, max_fields=8)
-        try:
-            form = await parser.parse()
-        except (MultiPartException, KeyError, ValueError) as error:
-            reason = getattr(error, "message", "it is not well-formed")
-            raise HttpProblem(
-                "bad-request",
-                f"The form cannot be read: {str(reason)[:200]}. Send the tomogram as the one file of a "
-                "multipart/form-data body, in the field `image` (curl -F image=@tomogram.tif), or as the "
-                "plain body.",
-            ) from None
-        try:
-            image = form.get("image")
-            if not isinstance(image, UploadFile):
-                raise HttpProblem(
-                    "bad-request",
-                    "The form has no file in a field named `image`. Use: curl -F image=@tomogram.tif",
-                )
-            size, digest = await asyncio.to_thread(_copy, image.file, path)
-            return _upload(_safe_name(image.filename), size, digest)
-        finally:
-            await form.close()
+        return size, digest.hexdigest()
 
 
 def _put(file: BinaryIO, digest: hashlib._Hash, data: bytearray) -> None:
     file.write(data)
     digest.update(data)
-
-
-def _copy(source: BinaryIO, path: Path) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("wb") as file:
-        while chunk := source.read(_CHUNK):
-            size += len(chunk)
-            file.write(chunk)
-            digest.update(chunk)
-    return size, digest.hexdigest()
 
 
 def _upload(name: str, size: int, sha256: str) -> Upload:

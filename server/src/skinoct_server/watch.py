@@ -33,7 +33,10 @@ async def watch_models(engine: EngineClient, folder: Path | None) -> None:
     seen = await asyncio.to_thread(look, folder)
     while True:
         await asyncio.sleep(_SECONDS)
-        now = await asyncio.to_thread(look, folder)
+        try:
+            now = await asyncio.to_thread(look, folder)
+        except OSError:  # a network share that is away for a moment
+            continue
         if now != seen:
             seen = now
             await engine.scan()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,14 @@ from typing import TypeVar
 
 from skinoct.wire import JobStatus
 from skinoct_server.admission import Admission, Ticket
-from skinoct_server.codec_client import CodecClient
+from skinoct_server.codec_client import CodecClient, disk_full
 from skinoct_server.engine_client import EngineClient, EngineLost
 from skinoct_server.estimate import Estimate
 from skinoct_server.jobs import RESULT, UPLOAD, VOXELS, Job, JobStore
 from skinoct_server.metrics import Metrics
 from skinoct_server.problems import HttpProblem, problem_of
 from skinoct_server.settings import Settings
+from skinoct_server.turns import forever, in_turn
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -86,8 +88,8 @@ class WorkQueue:
         for job in await self.db(self.store.all):
             await self._take_up(job)
         await self.db(self.store.remove_orphans)
-        loops = [self._read_loop(), self._engine_loop(), self._sweep_loop()]
-        self._tasks = [asyncio.create_task(loop) for loop in loops]
+        loops = (self._read_loop, self._engine_loop, self._sweep_loop)
+        self._tasks = [asyncio.create_task(forever(loop)) for loop in loops]
 
     async def stop(self) -> None:
         """Stop working; jobs that have not finished stay on disk."""
@@ -131,8 +133,19 @@ class WorkQueue:
             await self.db(self.store.update, job)
 
     async def db(self, function: Callable[..., T], *arguments: object) -> T:
-        """Run a function of the store on its thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        """Run a function of the store on its thread.
+
+        Raises
+        ------
+        HttpProblem
+            ``disk-full``.
+        """
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            raise disk_full() from error
 
     def _wake(self) -> None:
         """Have the loops look for work."""
@@ -237,16 +250,9 @@ class WorkQueue:
     # order
 
     def _queued(self) -> list[Entry]:
-        """Return waiting jobs in the order of service: owners in turn, each first come first."""
-        rank: dict[str, int] = {}
-        keys = []
-        for entry in self._entries.values():  # insertion order is order of arrival
-            if entry.job.state == "queued" and not entry.cancel:
-                owner = entry.job.owner
-                rank[owner] = rank.get(owner, 0) + 1
-                keys.append((rank[owner], self._served.get(owner, 0), entry))
-        keys.sort(key=lambda item: item[:2])
-        return [entry for *_, entry in keys]
+        """Return waiting jobs in the order of service."""
+        waiting = [e for e in self._entries.values() if e.job.state == "queued" and not e.cancel]
+        return in_turn(waiting, lambda entry: entry.job.owner, self._served)
 
     def _ahead(self, entry: Entry) -> list[Entry]:
         if entry.job.state != "queued":
@@ -364,20 +370,27 @@ class WorkQueue:
             return
         job.state = "done" if state == "done" else "cancelled" if state == "cancelled" else "failed"
         job.finished = time.time()
-        self.metrics.job(job)
-        await self.db(self.store.update, job)
-        folder = self.store.path(job.id)
-        for name in (UPLOAD, VOXELS):
-            await self.db((folder / name).unlink, True)
-        if state != "done":
-            await self.db(shutil.rmtree, folder, True)
+        try:
+            await self.db(self.store.update, job)
+            await self.db(self._remove_files, job)
+        except (HttpProblem, OSError, sqlite3.Error):  # a full disk must not keep the client waiting
+            log.exception("the end of job %s could not be written", job.id)
         self._entries.pop(job.id, None)
         self.admission.release(entry.ticket)
         self.admission.retry_after = self.estimate.seconds_per_job
+        self.metrics.job(job)
         entry.notify()
         for other in self._entries.values():
             other.notify()  # their positions changed
         self._wake()
+
+    def _remove_files(self, job: Job) -> None:
+        """Remove what a finished job needs no more."""
+        folder = self.store.path(job.id)
+        for name in (UPLOAD, VOXELS):
+            (folder / name).unlink(missing_ok=True)
+        if job.state != "done":
+            shutil.rmtree(folder, ignore_errors=True)
 
     async def _sweep_loop(self) -> None:
         """Remove results whose time is over."""

@@ -1,0 +1,158 @@
+"""Parts without a server: order, budget, forms, formats, and the end of a job on a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skinoct_server.admission import Admission, Ticket
+from skinoct_server.formats import FORMATS, choose
+from skinoct_server.forms import FormFile
+from skinoct_server.jobs import Job, JobStore
+from skinoct_server.metrics import Metrics
+from skinoct_server.problems import HttpProblem
+from skinoct_server.settings import Settings
+from skinoct_server.turns import in_turn
+from skinoct_server.work import WorkQueue
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers()), max_size=30),
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 9)),
+)
+def test_turns(items, served):
+    """Nobody is lost, each owner keeps its order, and nobody is two ahead of another who waits."""
+    numbered = list(enumerate(items))
+    order = in_turn(numbered, lambda item: item[1][0], served)
+    assert sorted(order) == numbered
+    for owner in "abc":
+        mine = [number for number, item in order if item[0] == owner]
+        assert mine == sorted(mine)
+    left = {owner: sum(item[0] == owner for item in items) for owner in "abc"}
+    taken = dict.fromkeys("abc", 0)
+    for _, (owner, _) in order:
+        taken[owner] += 1
+        left[owner] -= 1
+        assert all(taken[owner] - taken[other] <= 1 for other in "abc" if left[other])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("ab"), st.integers(0, 60)), max_size=60))
+def test_budget_is_never_exceeded_and_always_given_back(tmp_path_factory, steps):
+    settings = Settings(max_pending_jobs=5, max_pending_bytes=100, max_upload_bytes=50, min_free_disk_bytes=0)
+    admission = Admission(settings, tmp_path_factory.getbasetemp(), keyed=True)
+    tickets: list[Ticket] = []
+    refused: list[HttpProblem] = []
+    for enter, owner, size in steps:
+        if enter or not tickets:
+            try:
+                tickets.append(admission.admit(owner, size))
+            except HttpProblem as problem:
+                refused.append(problem)
+        else:
+            admission.release(tickets.pop(0))
+        assert admission.jobs == len(tickets) <= 5
+        assert admission.size == sum(ticket.size for ticket in tickets) <= 100
+    assert all(p.kind == "too-large" or (p.kind == "queue-full" and p.headers["Retry-After"]) for p in refused)
+    for ticket in tickets:
+        admission.release(ticket)
+    assert (admission.jobs, admission.size, admission._by_owner) == (0, 0, {})
+
+
+def read_form(
+    body: bytes, cut: int, content_type: str = "multipart/form-data; boundary=XX"
+) -> tuple[bytes, str | None]:
+    async def chunks():
+        for start in range(0, len(body), cut):
+            yield body[start : start + cut]
+
+    async def collect():
+        form = FormFile(content_type)
+        data = b"".join([piece async for piece in form.pieces(chunks())])
+        return data, form.file_name
+
+    return asyncio.run(collect())
+
+
+def part(name: str, data: bytes, file_name: str | None = None) -> bytes:
+    extra = f'; filename="{file_name}"' if file_name is not None else ""
+    return f'--XX\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'.encode() + data + b"\r\n"
+
+
+@given(st.binary(max_size=300), st.integers(1, 64))
+def test_a_form_gives_back_the_file_however_it_is_cut(data, cut):
+    if b"\r\n--XX" in b"\r\n" + data:
+        return
+    body = part("other", b"text") + part("image", data, "a.tif") + b"--XX--\r\n"
+    assert read_form(body, cut) == (data, "a.tif")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nonsense",
+        part("image", b"x") + b"--XX--\r\n",
+        part("file", b"x", "a.tif") + b"--XX--\r\n",
+        part("image", b"x", "a.tif") + part("image", b"y", "b.tif") + b"--XX--\r\n",
+        b"".join(part(f"f{n}", b"x") for n in range(20)) + b"--XX--\r\n",
+        b"--XX\r\n" + b"A" * 20000 + b": b\r\n\r\nx\r\n--XX--\r\n",
+        b"--XX\r\n" + b"A: b\r\n" * 50 + b"\r\nx\r\n--XX--\r\n",
+    ],
+)
+def test_bad_forms(body):
+    with pytest.raises(HttpProblem) as caught:
+        read_form(body, 1000)
+    assert caught.value.kind == "bad-request"
+    assert "curl -F image=" in caught.value.detail
+
+
+def test_form_without_boundary():
+    with pytest.raises(HttpProblem):
+        read_form(b"", 10, "multipart/form-data")
+
+
+@given(st.text(max_size=60))
+def test_any_accept_header_gets_a_format_or_a_406(accept):
+    with contextlib.suppress(HttpProblem):
+        assert choose(accept) in FORMATS
+
+
+class FullStore(JobStore):
+    """A store whose disk fills up once a job has been accepted."""
+
+    def update(self, job):
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+
+class Idle:
+    """Stands for codec and engine."""
+
+    def __init__(self):
+        self.ready = asyncio.Event()
+
+    async def decode(self, arguments):
+        raise HttpProblem("truncated", "The file is cut off. Send it again.")
+
+
+def test_a_full_disk_does_not_keep_a_client_waiting(tmp_path):
+    async def run():
+        settings = Settings(max_pending_jobs=5)
+        admission = Admission(settings, tmp_path)
+        queue = WorkQueue(settings, FullStore(tmp_path), admission, Idle(), Idle(), Metrics())
+        await queue.start()
+        ticket = admission.admit("me", 10)
+        job = Job("me", "m", "0" * 64, "ordered", None, "a.tif", 10, "0" * 64, ephemeral=True)
+        await queue.submit(job, ticket)
+        await asyncio.wait_for(queue.wait(job.id), 5)
+        assert job.state == "failed"
+        assert admission.jobs == 0
+        await queue.stop()
+
+    asyncio.run(run())
