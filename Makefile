@@ -17,7 +17,7 @@ $(STAMP): $(MANIFESTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skinoct needs Python 3.11 or newer, not %s; run: make PYTHON=/path/to/python3.11" % sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt \
-	    -r requirements-dev.txt -e "models[torch]" -e server -e training -e fiji-plugin
+	    -r requirements-dev.txt -e "models[torch,openvino]" -e server -e training -e fiji-plugin
 	touch $(STAMP)
 
 demo: $(STAMP)  ## Segment a phantom tomogram through a running server; results in demo/

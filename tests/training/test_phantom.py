@@ -1,0 +1,124 @@
+"""Phantoms: repeatable, anatomically possible, and within what was measured on real FF-OCT skin."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinoct.labels import Label
+from skinoct.rois import rasterize, read_roi_set
+from skinoct.tomogram import read_tomogram
+from skinoct_training.cli import main
+from skinoct_training.phantom.make import Phantom, make_phantom
+from skinoct_training.phantom.spec import Family
+from skinoct_training.phantom.statistics import measure_statistics
+
+SEEDS = range(24)
+
+
+@pytest.fixture(scope="module")
+def ffoct() -> list[Phantom]:
+    return [make_phantom((2026, seed), 2) for seed in SEEDS]
+
+
+@pytest.mark.parametrize("family", ["ffoct", "wide"])
+def test_the_same_seed_gives_the_same_voxels(family: Family) -> None:
+    first, second, other = (make_phantom((5, seed), 2, family) for seed in (1, 1, 2))
+    assert np.array_equal(first.voxels, second.voxels)
+    assert np.array_equal(first.labels, second.labels)
+    assert not np.array_equal(first.labels, other.labels)
+
+
+@pytest.mark.parametrize("family", ["ffoct", "wide"])
+@pytest.mark.parametrize("seed", range(6))
+def test_layers_are_in_order_and_the_band_is_5_um(family: Family, seed: int) -> None:
+    phantom = make_phantom((9, seed), 3, family)
+    assert phantom.voxels.shape == (3, 224, 512)
+    assert phantom.voxels.min() < phantom.voxels.max()
+    labels = phantom.labels
+    assert np.all(np.diff(labels.astype(int), axis=1) >= 0)
+    _, skin, top, bottom = phantom.boundaries
+    whole = (top > 0) & (bottom < 224)
+    thickness = (bottom - top)[whole] * phantom.pixel_size_um.y
+    np.testing.assert_allclose(thickness, 5.0, atol=0.05)
+    assert np.all(top[whole] - skin[whole] > 0)
+
+
+def test_statistics_are_those_of_real_skin(ffoct: list[Phantom]) -> None:
+    """Medians over phantoms against the ranges measured on real FF-OCT skin B-scans (docs/phantom.md)."""
+    measured = [measure_statistics(p.voxels[0], p.boundaries[:, 0]) for p in ffoct]
+    rows = [asdict(m) for m in measured if m is not None]
+    assert len(rows) >= 18
+    median = {name: float(np.median([row[name] for row in rows])) for name in rows[0]}
+    spread = {name: np.percentile([row[name] for row in rows], [10, 90]) for name in rows[0]}
+    assert 1.05 <= median["above_below"] <= 1.47
+    assert spread["above_below"][1] > 1.2
+    assert 0.22 <= median["faint_share"] <= 0.5
+    assert 0.26 <= median["contrast_epidermis"] <= 0.36
+    assert 0.27 <= median["contrast_dermis"] <= 0.38
+    assert 3.0 <= median["grain_px"] <= 6.0
+    assert 0.03 <= median["saturated_corneum"] <= 0.25
+    assert median["slope"] <= 1.0
+    assert 1.005 <= median["length_ratio"] <= 1.06
+
+
+def test_every_seed_differs_in_site_age_layers_and_optics(ffoct: list[Phantom]) -> None:
+    specs = [p.spec for p in ffoct]
+    assert len({s.anatomy.site for s in specs}) >= 4
+    assert np.ptp([s.anatomy.age_years for s in specs]) > 40
+    assert np.ptp([s.anatomy.corneum_um for s in specs]) > 15
+    assert len({s.optics.grain_y_px for s in specs}) == len(specs)
+
+
+def test_neighboring_slices_show_the_same_skin(ffoct: list[Phantom]) -> None:
+    changes = [np.abs(np.diff(p.boundaries[2] - p.boundaries[1], axis=0)).mean() for p in ffoct]
+    assert np.median(changes) < 1.5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("data") / "phantoms"
+    arguments = ["--tomograms", "2", "--slices", "3", "--seed", "4", "--family", "mixed"]
+    assert main(["phantom", str(out), *arguments]) == 0
+    return out
+
+
+def test_the_command_writes_what_fit_reads(folder: Path) -> None:
+    cases = sorted(folder.iterdir())
+    assert [c.name for c in cases] == ["phantom-4-0000", "phantom-4-0001"]
+    for case in cases:
+        tomogram = read_tomogram(case / "tomogram.tif")
+        labels = np.asarray(read_tomogram(case / "labels.tif").voxels[0:3])
+        assert tomogram.shape == labels.shape == (3, 224, 512)
+        assert tomogram.pixel_size_um is not None
+        assert '"synthetic": true' in (case / "phantom.json").read_text()
+
+
+def test_the_doctors_rois_agree_with_the_truth_but_for_the_hand(folder: Path) -> None:
+    for case in sorted(folder.iterdir()):
+        truth = np.asarray(read_tomogram(case / "labels.tif").voxels[0:3])
+        rois = read_roi_set(case / "RoiSet.zip")
+        assert {roi.slice_index for roi in rois} == {0, 1, 2}
+        drawn = rasterize(rois, truth.shape)
+        known = drawn > 0
+        assert known.mean() > 0.97
+        assert (drawn[known] == truth[known]).mean() > 0.98
+        dej, meant = drawn == Label.DEJ, truth == Label.DEJ
+        if meant.any():
+            assert 2 * (dej & meant).sum() / (dej.sum() + meant.sum()) > 0.75
+
+
+def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["phantom", str(folder), "--tomograms", "1", "--slices", "1"]) == 1
+    assert "not empty" in capsys.readouterr().err
+
+
+def test_two_processes_make_the_same_set(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "again"
+    arguments = ["--tomograms", "2", "--slices", "3", "--seed", "4", "--family", "mixed", "--jobs", "2"]
+    assert main(["phantom", str(out), *arguments]) == 0
+    for case in sorted(folder.iterdir()):
+        assert (out / case.name / "tomogram.tif").read_bytes() == (case / "tomogram.tif").read_bytes()
