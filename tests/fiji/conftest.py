@@ -45,26 +45,28 @@ def _need(condition: bool, what: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start an Xvfb on a free display; its name, such as ``:7``."""
+def new_screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """Start Xvfb on a free display each time; returns its name, such as ``:7``. Sessions must not overlap."""
     _need(shutil.which("Xvfb") is not None, "needs Xvfb (Debian package xvfb)")
     _need(shutil.which("xdotool") is not None, "needs xdotool")
-    read, write = os.pipe()
-    log = (tmp_path_factory.mktemp("screen") / "xvfb.log").open("w")
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x900x24", "-nolisten", "tcp"],
-        pass_fds=[write],
-        stderr=log,
-        stdout=log,
-    )
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        number = pipe.readline().strip()
-    assert number, "Xvfb did not start"
-    yield f":{number}"
-    server.terminate()
-    server.wait(10)
-    log.close()
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> str:
+        read, write = os.pipe()
+        with (tmp_path_factory.mktemp("screen") / "xvfb.log").open("w") as log:
+            screen = ["-screen", "0", "1280x900x24", "-nolisten", "tcp"]
+            command = ["Xvfb", "-displayfd", str(write), *screen]
+            started.append(subprocess.Popen(command, pass_fds=[write], stderr=log, stdout=log))
+        os.close(write)
+        with os.fdopen(read) as pipe:
+            number = pipe.readline().strip()
+        assert number, "Xvfb did not start"
+        return f":{number}"
+
+    yield start
+    for server in started:
+        server.terminate()
+        server.wait(10)
 
 
 @dataclass
@@ -189,12 +191,12 @@ class Session:
 
 
 @pytest.fixture(scope="session")
-def launch(screen: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Session]]:
+def launch(new_screen: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Session]]:
     """Start ImageJ sessions; they end with the tests."""
     sessions: list[Session] = []
 
     def start(path: Path, server: str) -> Session:
-        folder = tmp_path_factory.mktemp("imagej")
+        folder, screen = tmp_path_factory.mktemp("imagej"), new_screen()
         environment = {
             **os.environ,
             "DISPLAY": screen,
