@@ -25,7 +25,13 @@ BIN = Path(sys.executable).parent
 SCRIPTS = ("skinoct-server", "skinoct-train", "skinoct-fiji")
 NEVER_ENDS = ("skinoct-server serve", "skinoct-fiji launch", "skinoct-fiji install")
 """Run in tests of their own part: tests/server, tests/fiji."""
-TINY = {"network": {"in_slices": 1, "stem": [2, 2], "widths": [4, 4]}, "crop": [32, 32], "epoch_images": 4, "batch": 2}
+TINY = {
+    "network": {"in_slices": 3, "stem": [2, 2], "widths": [8, 12]},
+    "crop": [48, 48],
+    "epoch_images": 8,
+    "batch": 4,
+    "val_slices": 2,
+}
 
 
 def words(command: str) -> list[str]:
@@ -78,7 +84,7 @@ def test_curl_gets_what_the_readme_says(live_server, make_tiff: Callable[..., by
 
 def test_training_commands_run_one_after_the_other(tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text(json.dumps(TINY))
-    fewer = {"phantom": ["--tomograms", "2", "--slices", "2"], "fit": ["--epochs", "1", "--config", "tiny.json"]}
+    fewer = {"phantom": ["--tomograms", "2", "--slices", "3"], "fit": ["--epochs", "1", "--config", "tiny.json"]}
     commands = sorted(starting("skinoct-train"), key=lambda c: "skinoct-train phantom" not in c)
     assert [c.split()[1] for c in commands] == ["phantom", "check", "fit"]
     for command in commands:
