@@ -35,9 +35,10 @@ def tables(ij: Gateway, stack: Stack, values: dict[str, Any], model: str) -> Non
     notes = values.pop("notes", [])
     size = values.pop("pixel_size_um", None) or {}
     shape = values.pop("shape", [])
-    whole = {"image": stack.title, "model": model or values.pop("model", ""), **values}
+    digest = values.pop("model_sha256", None)
+    whole = {"image": stack.title, **values, "model": model or values.get("model", "")}
     whole |= {f"pixel size {axis} (um)": size.get(axis) for axis in ("x", "y", "z") if size}
-    whole |= {"slices": shape[0] if shape else len(rows)}
+    whole |= {"slices": shape[0] if shape else len(rows), "model sha256": digest}
     windows.append_row("DEJ measurements", whole)
     windows.table(f"DEJ per slice of {stack.title}", [{"slice": n, **row} for n, row in enumerate(rows, 1)])
     for note in notes:

@@ -1,0 +1,155 @@
+"""Make the pictures of docs/fiji.md again:
+
+SKINOCT_SCREENSHOTS=docs/images python -m pytest -m slow tests/fiji/test_screenshots.py
+
+With SKINOCT_MODELS (default: the shipped checkpoints) and, for the last one, FIJI_DIR.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytestmark = [pytest.mark.imagej, pytest.mark.slow]
+
+OUT = os.environ.get("SKINOCT_SCREENSHOTS")
+OURS = "[r for r in (img.getOverlay().toArray() if img.getOverlay() else []) if r.getProperty('skinoct')]"
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    """A tomogram that no shipped checkpoint was trained on."""
+    folder = tmp_path_factory.mktemp("phantom") / "data"
+    command = [sys.executable, "-m", "skinoct_training.cli", "phantom", str(folder)]
+    subprocess.run([*command, "--tomograms", "1", "--slices", "24", "--seed", "4711"], check=True, timeout=300)
+    return next(folder.glob("*/tomogram.tif"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The real server with the shipped checkpoint."""
+    command = [sys.executable, "-m", "skinoct_server.cli", "serve", "--port", "0"]
+    models = os.environ.get("SKINOCT_MODELS")
+    process = subprocess.Popen(
+        [*command, *(["--models", models] if models else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    line = process.stdout.readline()
+    time.sleep(15)
+    yield next(word.rstrip("/.,") for word in line.split() if word.startswith("http"))
+    process.terminate()
+    process.stdout.close()
+    process.wait(30)
+
+
+def picture(session, name, box):
+    """Keep what the screen shows in a box (left, top, right, bottom), in few colors."""
+    path = session.folder / f"{name}.png"
+    session.screenshot(path)
+    image = Image.open(path).convert("RGB").crop(box).quantize(240, dither=Image.Dither.NONE)
+    image.save(Path(OUT) / f"{name}.png", optimize=True)
+
+
+@pytest.fixture
+def shown(imagej, phantom, server):
+    """The tomogram in front, at slice 12; dialogs of other tests gone."""
+    imagej(f"ij.remember({{'server': {server!r}, 'options': ''}})")
+    imagej(f"img = ij.IJ.openImage({str(phantom)!r}); img.setTitle('skin.tif'); img.setSlice(12); img.show()")
+    imagej("ij.IJ.setTool('rectangle')")
+    time.sleep(1)
+    yield imagej
+    imagej("img.changes = False; img.close()")
+
+
+@pytest.mark.skipif(OUT is None, reason="SKINOCT_SCREENSHOTS is not set")
+def test_pictures_of_the_story(shown, server):
+    session, wide, tall = shown, (528, 0, 1137, 345), (400, 0, 1137, 560)
+    for depth, path in enumerate([("Plugins",), ("Plugins", "Skin")]):
+        session.click(*session(f"menu_point{path!r}"))
+        time.sleep(0.8 + depth)
+    session.xdotool("mousemove", *session("menu_point('Plugins', 'Skin', 'Segment skin')"))
+    time.sleep(0.5)
+    picture(session, "fiji-menu", (528, 0, 1280, 345))
+    session.xdotool("mousedown", 1, "sleep", "0.1", "mouseup", 1)
+    session.until("window('Segment skin') is not None")
+    session.press("Segment skin", "Test connection")
+    session.until("any('Connected' in t for t in texts('Segment skin'))")
+    time.sleep(0.5)
+    picture(session, "fiji-dialog", tall)
+    session.ok("Segment skin")
+    session.until("'slice' in status() or 'done' in status()", 60)
+    picture(session, "fiji-progress", wide)
+    session.until("'done' in status()", 120)
+    time.sleep(0.5)
+    picture(session, "fiji-band", wide)
+    code = f'run("Segment skin", "server={server} show=[all layers] opacity=35");'
+    session(f"ij.IJ.runMacro({code!r})")
+    time.sleep(0.5)
+    picture(session, "fiji-layers", wide)
+
+
+@pytest.mark.skipif(OUT is None, reason="SKINOCT_SCREENSHOTS is not set")
+def test_picture_of_the_measurements(shown, server):
+    session = shown
+    code = f'run("Measure DEJ", "server={server} maps");'
+    session(f"ij.IJ.runMacro({code!r})")
+    session("_w = ij.WindowManager.getWindow('DEJ measurements'); _w.setBounds(20, 360, 1240, 110)")
+    session("_w = ij.WindowManager.getWindow('DEJ per slice of skin.tif'); _w.setBounds(20, 480, 1240, 200)")
+    session("_w = ij.WindowManager.getImage('skin.tif maps').getWindow(); _w.setLocation(2, 60)")
+    time.sleep(1.5)
+    picture(session, "fiji-measure", (0, 0, 1280, 690))
+    session("ij.WindowManager.getImage('skin.tif maps').close()")
+    session("""for _w in list(ij.WindowManager.getNonImageWindows()):
+    if 'DEJ' in str(_w.getTitle()): _w.close(False)""")
+
+
+@pytest.mark.skipif(OUT is None, reason="SKINOCT_SCREENSHOTS is not set")
+def test_picture_of_the_roi_manager(shown, server):
+    session = shown
+    code = f'run("Export layers to ROI Manager", "server={server}");'
+    session(f"ij.IJ.runMacro({code!r})")
+    session("manager = ij.RoiManager.getInstance2(); manager.setLocation(540, 355)")
+    session("""for _w in list(ij.WindowManager.getNonImageWindows()):
+    if 'review' in str(_w.getTitle()): _w.setBounds(800, 355, 330, 260)""")
+    session("manager.select(11)")
+    time.sleep(1.5)
+    picture(session, "fiji-rois", (528, 0, 1137, 640))
+    session("manager.close()")
+    session("""for _w in list(ij.WindowManager.getNonImageWindows()):
+    if 'DEJ' in str(_w.getTitle()): _w.close(False)""")
+
+
+@pytest.mark.skipif(OUT is None, reason="SKINOCT_SCREENSHOTS is not set")
+def test_picture_of_a_server_that_is_not_there(shown, server):
+    session = shown
+    session("ij.remember({'server': 'http://127.0.0.1:9'})")
+    session.choose("Plugins", "Skin", "Segment skin")
+    session.until("window('Segment skin') is not None")
+    session.ok("Segment skin")
+    session.until("window('skinoct') is not None")
+    time.sleep(0.5)
+    picture(session, "fiji-no-server", (400, 0, 1137, 420))
+    session.ok("skinoct")
+
+
+@pytest.mark.fiji
+@pytest.mark.skipif(OUT is None, reason="SKINOCT_SCREENSHOTS is not set")
+def test_picture_of_a_stock_fiji(stock_fiji, phantom, server):
+    session = stock_fiji
+    session(f"img = ij.IJ.openImage({str(phantom)!r}); img.setTitle('skin.tif'); img.setSlice(12); img.show()")
+    code = f'run("Segment skin", "server={server} opacity=40"); return "done";'
+    session(f"ij.IJ.runMacro({code!r})")
+    session.click(*session("menu_point('Plugins')"))
+    time.sleep(1)
+    session.click(*session("menu_point('Plugins', 'Skin')"))
+    time.sleep(1)
+    picture(session, "fiji-stock", (528, 0, 1280, 560))
+    session.xdotool("key", "Escape", "Escape")
