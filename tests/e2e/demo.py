@@ -93,7 +93,7 @@ def segment(folder: Path) -> Answer:
 
 def write_report(folder: Path, phantom: Phantom, seed: tuple[int, ...], answer: Answer) -> dict[str, Any]:
     """Compare the answer with the truth; writes ``report.json`` and ``overlay.png``, returns the report."""
-    predicted = np.asarray(read_tomogram(folder / "labels.tif").voxels)
+    predicted = np.asarray(read_tomogram(folder / "labels.tif").voxels[:])
     size = phantom.pixel_size_um
     figures = score(predicted, phantom.labels, um=(size.y, size.x))
     anatomy = phantom.spec.anatomy

@@ -54,7 +54,7 @@ def test_the_answer_is_close_to_the_truth_and_said_to_be_synthetic(done: tuple[P
 def test_the_files_hold_the_same_layers(done: tuple[Path, str]) -> None:
     out, _ = done
     tomogram, labels = (read_tomogram(out / name) for name in ("tomogram.tif", "labels.tif"))
-    stack = np.asarray(labels.voxels)
+    stack = np.asarray(labels.voxels[:])
     assert tomogram.shape == labels.shape == (SLICES, 224, 512)
     assert tomogram.pixel_size_um == labels.pixel_size_um
     assert np.array_equal(rasterize(read_roi_set(out / "RoiSet.zip"), stack.shape), stack)
