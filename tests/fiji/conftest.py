@@ -89,7 +89,7 @@ class Session:
         assert "error" not in answer, answer.get("error")
         return answer["value"]
 
-    def until(self, source: str, seconds: float = 12.0) -> Any:
+    def until(self, source: str, seconds: float = 30.0) -> Any:
         """Evaluate until the value is true."""
         end = time.monotonic() + seconds
         while not (value := self(source)):
@@ -247,6 +247,7 @@ def quiet(imagej: Session, fake: FakeServer) -> Iterator[Session]:
     """Run each test on an ImageJ without images or dialogs, and a server in good order."""
     fake.reset()
     close_all(imagej)
+    imagej(f"ij.remember({{'server': {fake.url!r}, 'options': '', 'key': ''}})")
     yield imagej
     fake.reset()
     close_all(imagej)
@@ -266,6 +267,7 @@ def fiji(full_fiji: Session, fake: FakeServer) -> Iterator[Session]:
     """Run each test on a Fiji without images or dialogs."""
     fake.reset()
     close_all(full_fiji)
+    full_fiji(f"ij.remember({{'server': {fake.url!r}, 'options': '', 'key': ''}})")
     yield full_fiji
     fake.reset()
     close_all(full_fiji)
@@ -317,6 +319,7 @@ def close_all(session: Session) -> None:
     session("""for _w in list(ij.WindowManager.getNonImageWindows() or ()):
     if 'DEJ' in str(_w.getTitle()): _w.close(False)""")
     session("_m = ij.RoiManager.getInstance2(); _m and _m.close()")
+    session("_m = ij.Recorder.getInstance(); _m and _m.close()")
 
 
 @dataclass
