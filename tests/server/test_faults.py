@@ -14,11 +14,27 @@ import pytest
 
 def post_all(server, bodies, path="/segment"):
     def post(body):
-        with httpx.Client(base_url=server.url, timeout=60) as http:
+        with httpx.Client(base_url=server.url, timeout=300) as http:
             return http.post(path, content=body)
 
     pool = concurrent.futures.ThreadPoolExecutor(len(bodies))
     return [pool.submit(post, body) for body in bodies]
+
+
+def ready_seconds() -> float:
+    """Ten seconds, on a machine that has a core to spare for us."""
+    return 10 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def wait_at_work(server, jobs: int) -> None:
+    """Wait until that many tomograms were admitted and one of them is being segmented."""
+    end = time.monotonic() + 60
+    while True:
+        text = server.http.get("/metrics").text
+        if f"\nskinoct_pending_jobs {jobs}.0" in text and "\nskinoct_running 1.0" in text:
+            return
+        assert time.monotonic() < end, server.log.read_text()
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("child", ["engine", "codec"])
@@ -28,11 +44,12 @@ def test_a_killed_child_costs_no_request(start_server, make_tiff, slow_tiff, chi
     bodies = [make_tiff(6, 48, 64, seed=seed) for seed in range(6)]
     expected = [server.http.post("/segment", content=body).content for body in bodies]
     running = post_all(server, [slow_tiff, *bodies])
-    time.sleep(0.7)
+    wait_at_work(server, 7)
     os.kill(server.children()[child], signal.SIGKILL)
     killed = time.monotonic()
-    server.wait_ready(10)
-    assert time.monotonic() - killed < 10
+    time.sleep(0.1)
+    server.wait_ready(ready_seconds())
+    assert time.monotonic() - killed < ready_seconds()
     answers = [r.result() for r in running]
     assert [a.status_code for a in answers] == [200] * 7, [a.text for a in answers if a.status_code != 200]
     assert [a.content for a in answers[1:]] == expected
@@ -42,15 +59,15 @@ def test_a_tomogram_that_kills_the_engine_every_time_is_given_up(start_server, s
     server = start_server("--batch", "1")
     (running,) = post_all(server, [slow_tiff])
     for _ in range(2):
-        server.wait_ready(10)
-        time.sleep(0.7)
+        server.wait_ready(ready_seconds())
+        wait_at_work(server, 1)
         os.kill(server.children()["engine"], signal.SIGKILL)
         time.sleep(0.2)
     answer = running.result()
     assert answer.status_code == 503
     assert answer.json()["type"].endswith("engine-failed")
     assert "retry-after" in answer.headers
-    server.wait_ready(10)
+    server.wait_ready(ready_seconds())
     assert server.http.post("/segment", content=make_tiff()).status_code == 200
 
 
@@ -66,7 +83,7 @@ def test_accepted_jobs_survive_kill_9_of_the_server(start_server, tmp_path, slow
     follow(server.http, jobs[0].id, lambda s: s.slices_done > 5)
     children = server.children()
     server.stop(signal.SIGKILL)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while any(os.path.exists(f"/proc/{pid}") for pid in children.values()):  # noqa: PTH110
         assert time.monotonic() < deadline, "children outlive the server"
         time.sleep(0.05)
@@ -85,9 +102,9 @@ def test_accepted_jobs_survive_kill_9_of_the_server(start_server, tmp_path, slow
 
 def test_sigterm_drains(start_server, slow_tiff, make_tiff):
     """After SIGTERM: not ready, nothing new, what runs is finished, then the process leaves."""
-    server = start_server("--batch", "4")
+    server = start_server("--batch", "4", "--drain-seconds", "120")
     running = post_all(server, [slow_tiff, make_tiff()])
-    time.sleep(0.7)
+    wait_at_work(server, 2)
     server.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     ready = server.http.get("/readyz")
@@ -97,18 +114,18 @@ def test_sigterm_drains(start_server, slow_tiff, make_tiff):
     assert refused.status_code == 503
     assert "retry-after" in refused.headers
     assert [r.result().status_code for r in running] == [200, 200]
-    assert server.process.wait(15) in (0, -signal.SIGTERM)
+    assert server.process.wait(60) in (0, -signal.SIGTERM)
 
 
 def test_sigterm_gives_typed_503_when_time_is_up(start_server, slow_tiff):
     server = start_server("--batch", "1", "--drain-seconds", "0.5")
     running = post_all(server, [slow_tiff, slow_tiff])
-    time.sleep(0.7)
+    wait_at_work(server, 2)
     server.process.send_signal(signal.SIGTERM)
     for answer in (r.result() for r in running):
         assert answer.status_code == 503
         assert answer.json()["type"].endswith("shutting-down")
-    assert server.process.wait(15) in (0, -signal.SIGTERM)
+    assert server.process.wait(60) in (0, -signal.SIGTERM)
 
 
 def test_a_waiting_job_survives_sigterm(start_server, tmp_path, slow_tiff, make_tiff, post_job, follow):
@@ -131,7 +148,7 @@ def test_full_disk_is_told_before_the_upload(start_server, make_tiff):
 def test_a_stalled_engine_is_replaced(start_server, slow_tiff, make_tiff):
     server = start_server("--batch", "1", "--stall-seconds", "2", "--max-attempts", "1")
     (running,) = post_all(server, [slow_tiff])
-    time.sleep(0.7)
+    wait_at_work(server, 1)
     os.kill(server.children()["engine"], signal.SIGSTOP)
     answer = running.result()
     assert answer.status_code == 503
@@ -154,7 +171,7 @@ def test_health_during_a_restart_of_the_engine(start_server):
     watcher.start()
     os.kill(server.children()["engine"], signal.SIGKILL)
     time.sleep(0.1)
-    server.wait_ready(10)
+    server.wait_ready(ready_seconds())
     stop.set()
     watcher.join()
     assert slowest[0] < 0.5
