@@ -254,12 +254,12 @@ def _installed(package: str) -> tuple[str, ...]:
 
 
 def write_section(section: str, page: Path) -> None:
-    """Put the section at the top of the page, in place of an older one; other sections stay."""
+    """Put the section before all others of the page, in place of an older one."""
     text = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks\n"
     if BEGIN in text:
         text = text[: text.index(BEGIN)] + text[text.index(END) + len(END) :]
-    title, _, rest = text.partition("\n")
-    parts = [title, section, rest.strip()]
+    first = text.index("<!--") if "<!--" in text else len(text)
+    parts = [text[:first].strip(), section, text[first:].strip()]
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
