@@ -139,7 +139,7 @@ def show(out: Path, report: dict[str, Any], slices: int) -> None:
     dice = ", ".join(f"{k} {'-' if v is None else f'{v:.3f}'}" for k, v in report["dice"].items())
     say(
         f"""
-{slices} B-scans in {report["seconds"]:.1f} s ({speed:.0f} a second) with {model}
+{slices} B-scans in {report["seconds"]:.1f} s ({speed:.3g} a second) with {model}
 DEJ error  {"no DEJ was found" if error is None else f"{error:.2f} um"} (mean distance from the truth)
 Dice       {dice}
 {NOTE}

@@ -60,7 +60,7 @@ def draw_overview(models: Path | None) -> Path:
         axis.set_axis_off()
     _scale_bar(axes[0], image.shape, phantom.pixel_size_um.x)
     handles = [Patch(color=np.array(item.color) / 255, label=item.name) for item in CLASSES]
-    axes[2].legend(handles=handles, loc="lower left", fontsize=7, framealpha=0.85)
+    axes[2].legend(handles=handles, loc="lower center", ncols=5, fontsize=7, framealpha=0.85)
     path = IMAGES / "overview.png"
     figure.savefig(path, dpi=100)
     return path

