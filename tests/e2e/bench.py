@@ -116,7 +116,7 @@ def part_eager(path: Path, models: Path | None, out: Path) -> tuple[float, float
     @torch.inference_mode()
     def segment(source: Path, target: Path) -> None:
         stack = tifffile.imread(source).astype(np.float32)
-        low, high = np.percentile(stack[:: max(1, len(stack) // 16)], [0.5, 99.5])
+        low, high = np.percentile(stack[:: max(1, len(stack) // 16)], [0.5, 99.5]).tolist()
         stack = np.clip((stack - low) / (high - low), 0, 1) ** 0.5
         padded = torch.from_numpy(np.pad(stack, ((context, context), (0, 0), (0, 0)), mode="edge"))
         labels = np.empty(stack.shape, np.uint8)
