@@ -28,9 +28,7 @@ def open_stack(path: str, out: str) -> None:
     pixels = [np.array(stack.getPixels(i)).view(dtype) for i in range(1, stack.getSize() + 1)]
     colors = image.getProcessor().getColorModel()
     indices = range(256 if dtype is np.uint8 else 0)
-    table = [
-        [get(jpype.JInt(i)) for get in (colors.getRed, colors.getGreen, colors.getBlue)] for i in indices
-    ]
+    table = [[get(jpype.JInt(i)) for get in (colors.getRed, colors.getGreen, colors.getBlue)] for i in indices]
     np.savez(
         out,
         pixels=np.stack(pixels).reshape(-1, image.getHeight(), image.getWidth()),
@@ -91,9 +89,7 @@ def save_stacks(folder: str) -> None:
 
 
 def decode(data: bytes, name: str) -> Any:
-    return (
-        jpype.JClass("ij.io.RoiDecoder").openFromByteArray(jpype.JArray(jpype.JByte)(data)) if name else None
-    )
+    return jpype.JClass("ij.io.RoiDecoder").openFromByteArray(jpype.JArray(jpype.JByte)(data)) if name else None
 
 
 def mask_of(roi: Any, height: int, width: int) -> np.ndarray:

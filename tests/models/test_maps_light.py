@@ -116,6 +116,4 @@ def test_parts_and_holes_survive():
     (traced,) = trace(labels, labels_to_trace=[Label.DEJ])
     roi = replace(traced, shape=Paths(tuple(thin_ring(path) for path in traced.shape.paths)))
     assert len(roi.shape.paths) == 3
-    np.testing.assert_array_equal(
-        rasterize([roi], labels.shape, default=Label.UNLABELED)[0] == 4, labels[0] == 4
-    )
+    np.testing.assert_array_equal(rasterize([roi], labels.shape, default=Label.UNLABELED)[0] == 4, labels[0] == 4)

@@ -76,9 +76,7 @@ def layered(shape: tuple[int, int, int], surface: float, dej: float, band: float
 
 @pytest.mark.parametrize("decode", ["ordered", "pixel"])
 @pytest.mark.parametrize("um", [None, 0.9, 1.8, PixelSize(0.6, 0.45)])
-def test_the_answer_does_not_depend_on_the_batch(
-    checkpoint: Checkpoint, decode: Any, um: Any, engine: Engine
-) -> None:
+def test_the_answer_does_not_depend_on_the_batch(checkpoint: Checkpoint, decode: Any, um: Any, engine: Engine) -> None:
     answers = [
         Predictor(checkpoint, engine=engine, batch=batch).segment(tomogram(), decode=decode, pixel_size_um=um)
         for batch in (1, 2, 5)
@@ -132,9 +130,7 @@ def test_progress_counts_slices_and_ends_at_the_last(checkpoint: Checkpoint, eng
 def test_it_stops_between_batches_when_asked(checkpoint: Checkpoint) -> None:
     engine = BrightnessEngine()
     with pytest.raises(Cancelled, match="after 2 of 5 slices"):
-        Predictor(checkpoint, engine=engine, batch=1).segment(
-            tomogram(), cancelled=lambda: len(engine.batches) == 2
-        )
+        Predictor(checkpoint, engine=engine, batch=1).segment(tomogram(), cancelled=lambda: len(engine.batches) == 2)
     assert len(engine.batches) == 2
 
 
@@ -186,9 +182,7 @@ def test_large_pixel_labels_live_in_a_temporary_file(
 
 
 @pytest.mark.parametrize("um", [0.01, 352.8, float("nan")])
-def test_a_pixel_size_of_another_instrument_is_refused(
-    checkpoint: Checkpoint, um: float, engine: Engine
-) -> None:
+def test_a_pixel_size_of_another_instrument_is_refused(checkpoint: Checkpoint, um: float, engine: Engine) -> None:
     with pytest.raises(TomogramError, match="test says that a pixel is") as error:
         Predictor(checkpoint, engine=engine).segment(tomogram(pixel_size_um=PixelSize(um, um)))
     assert "pixel_size_um" in str(error.value)

@@ -38,11 +38,7 @@ def through_zip(rois: list[Roi]) -> list[Roi]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    arrays.arrays(
-        np.uint8, arrays.array_shapes(min_dims=3, max_dims=3, max_side=12), elements=st.integers(0, 5)
-    )
-)
+@given(arrays.arrays(np.uint8, arrays.array_shapes(min_dims=3, max_dims=3, max_side=12), elements=st.integers(0, 5)))
 def test_labels_to_rois_and_back_lose_no_pixel(labels: np.ndarray) -> None:
     rois = list(trace(labels))
     if rois:
@@ -56,9 +52,7 @@ def test_labels_to_rois_and_back_lose_no_pixel(labels: np.ndarray) -> None:
 def test_borders_turn_right_around_the_mask(mask: np.ndarray) -> None:
     """The signed area of all borders is the number of pixels: holes count negative."""
     paths = trace_mask(mask)
-    area = sum(
-        float((p[:, 0] * np.roll(p[:, 1], -1) - np.roll(p[:, 0], -1) * p[:, 1]).sum()) / 2 for p in paths
-    )
+    area = sum(float((p[:, 0] * np.roll(p[:, 1], -1) - np.roll(p[:, 0], -1) * p[:, 1]).sum()) / 2 for p in paths)
     assert area == mask.sum()
     for p in paths:  # corners only: rows and columns by turns
         steps = np.abs(np.roll(p, -1, axis=0) - p)
@@ -82,9 +76,7 @@ def test_blocks_are_traced_like_the_stack() -> None:
     assert [(r.name, r.slice_index) for r in whole] == [(r.name, r.slice_index) for r in pieces]
 
 
-def square(
-    name: str, left: float, top: float, size: float = 6, slice_index: int | None = 0, label=None
-) -> Roi:
+def square(name: str, left: float, top: float, size: float = 6, slice_index: int | None = 0, label=None) -> Roi:
     corners = np.array([[0, 0], [size, 0], [size, size], [0, size]]) + np.array([left, top])
     return Roi(name, label, slice_index, Paths((corners,)), "RoiSet.zip")
 

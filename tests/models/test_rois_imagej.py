@@ -55,9 +55,7 @@ def smooth_line(random: Random, subpixel: bool) -> ImagejRoi:
 
 def straight(random: Random, subpixel: bool) -> ImagejRoi:
     (x1, y1), (x2, y2) = vertices(random, 2, subpixel).tolist()
-    return ImagejRoi(
-        roitype=ROI_TYPE.LINE, x1=x1, y1=y1, x2=x2, y2=y2, stroke_width=int(random.integers(0, 9))
-    )
+    return ImagejRoi(roitype=ROI_TYPE.LINE, x1=x1, y1=y1, x2=x2, y2=y2, stroke_width=int(random.integers(0, 9)))
 
 
 def boxed(kind: ROI_TYPE, rounded: bool = False) -> Callable[[Random, bool], ImagejRoi]:

@@ -84,9 +84,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "4 slices at 3 times",
     ),
     "mixed sizes": (
-        lambda: pages(
-            stack(shape=(8, 9)), stack(shape=(8, 9)), stack(shape=(7, 9)), photometric="minisblack"
-        ),
+        lambda: pages(stack(shape=(8, 9)), stack(shape=(8, 9)), stack(shape=(7, 9)), photometric="minisblack"),
         "mixed-page-sizes",
         "Slice 3 of bad has 7 x 9 pixels and the first slice 8 x 9",
     ),

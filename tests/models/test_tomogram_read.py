@@ -136,9 +136,7 @@ def test_beyond_4_gb_without_reading_it(tmp_path: Path) -> None:
     path = tmp_path / "5gb.tif"
     shape = (1250, 2000, 2000)
     description = f"ImageJ=1.54p\nimages={shape[0]}\nslices={shape[0]}\n"
-    tifffile.imwrite(
-        path, stack(np.uint8, shape[1:]), photometric="minisblack", description=description, metadata=None
-    )
+    tifffile.imwrite(path, stack(np.uint8, shape[1:]), photometric="minisblack", description=description, metadata=None)
     with tifffile.TiffFile(path) as tif:
         start = tif.pages.first.dataoffsets[0]
     with path.open("r+b") as file:
@@ -193,10 +191,7 @@ def test_imagej_units(unit: str, factor: float) -> None:
 @pytest.mark.parametrize("unit", ["pixel", "pixels", "", " ", "parsec", "nan"])
 def test_other_units_are_no_calibration(unit: str) -> None:
     metadata = {"axes": "ZYX", "unit": unit} if unit else {"axes": "ZYX"}
-    assert (
-        read_tomogram(tiff(stack(np.uint8), imagej=True, resolution=(2, 2), metadata=metadata)).pixel_size_um
-        is None
-    )
+    assert read_tomogram(tiff(stack(np.uint8), imagej=True, resolution=(2, 2), metadata=metadata)).pixel_size_um is None
 
 
 def test_missing_spacing_is_unknown() -> None:
@@ -261,9 +256,7 @@ def test_many_slices_take_the_memory_of_a_few(tmp_path: Path) -> None:
     axis=st.sampled_from(["Z", "T"]),
     size=st.floats(0.05, 50),
 )
-def test_written_tomograms_come_back(
-    shape: tuple[int, int, int], dtype: type, axis: str, size: float
-) -> None:
+def test_written_tomograms_come_back(shape: tuple[int, int, int], dtype: type, axis: str, size: float) -> None:
     voxels = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
     if voxels.size == 1:
         return  # constant

@@ -33,9 +33,7 @@ def en_face(segmentation: Segmentation) -> FloatArray:
     um = segmentation.pixel_size_um.y if segmentation.pixel_size_um else 1.0
     middle = (top + bottom) / 2
     thickness = np.where(seen & (skin > 0), (middle - skin) * um, np.nan)
-    return np.stack([thickness, np.where(seen, middle * um, np.nan), segmentation.confidence]).astype(
-        np.float32
-    )
+    return np.stack([thickness, np.where(seen, middle * um, np.nan), segmentation.confidence]).astype(np.float32)
 
 
 def write_maps(file: BinaryIO, segmentation: Segmentation) -> None:

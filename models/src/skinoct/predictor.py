@@ -186,9 +186,7 @@ class Predictor:
         pixels = grid.network[0] * grid.network[1]
         return min(64, max(1, self.engine.preferred_batch * _REFERENCE_PIXELS // pixels))
 
-    def _images(
-        self, tomogram: Tomogram, start: int, stop: int, scale: IntensityScale, grid: Grid
-    ) -> FloatArray:
+    def _images(self, tomogram: Tomogram, start: int, stop: int, scale: IntensityScale, grid: Grid) -> FloatArray:
         """Return slices ``start`` to ``stop`` with their neighbors as channels, float32 (n, C, H, W)."""
         context, total = self._context, tomogram.voxels.shape[0]
         first, last = max(0, start - context), min(total, stop + context)

@@ -163,9 +163,7 @@ def fit_spline(nodes: Points, *, closed: bool) -> Points:
     path = np.concatenate([nodes, nodes[:1]]) - base if closed else nodes - base
     distances = np.hypot(*np.diff(path, axis=0).T)
     steps = np.maximum(np.sqrt(distances), _SHORTEST_STEP).astype(np.float32)
-    position = np.concatenate([np.zeros(1, np.float32), np.cumsum(steps, dtype=np.float32)]).astype(
-        np.float64
-    )
+    position = np.concatenate([np.zeros(1, np.float32), np.cumsum(steps, dtype=np.float32)]).astype(np.float64)
     count = max(100, int(distances.sum() / 2))
     wanted = np.arange(count) * (position[-1] / (count - 1))
     if closed:

@@ -57,9 +57,7 @@ def _with_borders(boundaries: FloatArray, height: int) -> npt.NDArray[np.float64
     return np.concatenate([top, inner, top + height])
 
 
-def _bands(
-    upper: npt.NDArray[np.float64], lower: npt.NDArray[np.float64], tolerance: float
-) -> tuple[Points, ...]:
+def _bands(upper: npt.NDArray[np.float64], lower: npt.NDArray[np.float64], tolerance: float) -> tuple[Points, ...]:
     """Return a polygon for each run of columns in which ``lower`` is below ``upper``, both (X,).
 
     A pixel belongs to the band when its center lies in it, so runs are columns with such a pixel.

@@ -20,9 +20,7 @@ _CORE = np.ones((3, 3), np.bool_)
 """Two areas contradict each other where their overlap holds a block of this size."""
 
 
-def rasterize(
-    rois: Iterable[Roi], shape: tuple[int, int, int], *, default: Label | None = None
-) -> LabelArray:
+def rasterize(rois: Iterable[Roi], shape: tuple[int, int, int], *, default: Label | None = None) -> LabelArray:
     """Paint ROIs into a label stack, pixel for pixel as ImageJ fills them.
 
     DEJ, the thin class, is painted over the others, and ``ignore`` over everything: doctors draw both on top.

@@ -52,8 +52,7 @@ def read_roi_set(source: str | Path | bytes | BinaryIO, *, name: str | None = No
         return [_decode(data, Path(file).stem, file, single=True)]
     if not data.startswith(b"PK"):
         raise RoiError(
-            f"{file} is neither a RoiSet.zip nor a .roi file. Save the ROIs in ImageJ's ROI Manager "
-            "(More > Save).",
+            f"{file} is neither a RoiSet.zip nor a .roi file. Save the ROIs in ImageJ's ROI Manager (More > Save).",
             kind="not-an-roi-set",
         )
     rois = [_decode(content, _stem(entry), file) for entry, content in zip_entries(data, file)]
@@ -74,9 +73,7 @@ def _content(source: str | Path | bytes | BinaryIO, name: str | None) -> tuple[b
     try:
         return path.read_bytes(), name or path.name
     except OSError as error:
-        raise RoiError(
-            f"{path} cannot be read ({error.strerror}). Check the path.", kind="no-such-file"
-        ) from None
+        raise RoiError(f"{path} cannot be read ({error.strerror}). Check the path.", kind="no-such-file") from None
 
 
 def _stem(entry: str) -> str:
@@ -90,8 +87,7 @@ def _decode(data: bytes, name: str, file: str, *, single: bool = False) -> Roi:
         raw = ImagejRoi.frombytes(data)
     except (ValueError, TypeError, LookupError, OverflowError, MemoryError, struct.error):
         raise RoiError(
-            f"{name} in {file} is not an ImageJ ROI, or a damaged one. Remove it from the set and save "
-            "the set again.",
+            f"{name} in {file} is not an ImageJ ROI, or a damaged one. Remove it from the set and save the set again.",
             kind="not-an-roi",
         ) from None
     if single and raw.name:
@@ -99,9 +95,7 @@ def _decode(data: bytes, name: str, file: str, *, single: bool = False) -> Roi:
     try:
         shape = _shape(raw, data, f"ROI {name} in {file}")
     except (ValueError, TypeError, IndexError, OverflowError):
-        raise RoiError(
-            f"ROI {name} in {file} is damaged. Draw it again or delete it.", kind="not-an-roi"
-        ) from None
+        raise RoiError(f"ROI {name} in {file} is damaged. Draw it again or delete it.", kind="not-an-roi") from None
     return Roi(name, _label(raw, name), _slice_index(raw, name), shape, file)
 
 
@@ -162,9 +156,7 @@ def _checked(paths: tuple[Points, ...], who: str) -> tuple[Points, ...]:
     """Refuse vertices that no image has, such as NaN."""
     for points in paths:
         if not (np.abs(points) < _FARTHEST).all():
-            raise RoiError(
-                f"{who} has impossible coordinates. Draw it again or delete it.", kind="not-an-roi"
-            )
+            raise RoiError(f"{who} has impossible coordinates. Draw it again or delete it.", kind="not-an-roi")
     return paths
 
 

@@ -63,9 +63,7 @@ def trace_mask(mask: npt.NDArray[np.bool_]) -> tuple[Points, ...]:
     vertical[in_columns[0::2]], vertical[in_columns[1::2]] = in_columns[1::2], in_columns[0::2]
     inside_below = padded[y + 1, x + 1]
     points = np.stack([x, y], axis=1).astype(np.float64)
-    return tuple(
-        points[cycle if inside_below[cycle[0]] else cycle[::-1]] for cycle in _cycles(vertical.tolist())
-    )
+    return tuple(points[cycle if inside_below[cycle[0]] else cycle[::-1]] for cycle in _cycles(vertical.tolist()))
 
 
 def _cycles(vertical: list[int]) -> Iterator[list[int]]:

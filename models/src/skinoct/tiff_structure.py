@@ -70,7 +70,6 @@ def truncated(name: str, page: int) -> TomogramError:
 
 def _damaged(name: str, page: int) -> TomogramError:
     return TomogramError(
-        f"{name} is damaged at slice {page + 1}: its directory of images makes no sense. "
-        "Copy or save it again.",
+        f"{name} is damaged at slice {page + 1}: its directory of images makes no sense. Copy or save it again.",
         kind="damaged-tiff",
     )

@@ -90,7 +90,6 @@ def _unknown(name: str, magic: bytes) -> TomogramError:
         if magic.startswith(start):
             return TomogramError(f"{name} is {what}, not a tomogram. {cure}", kind="not-a-tomogram")
     return TomogramError(
-        f"{name} is neither a TIFF nor a .npy file. Save the tomogram as a TIFF stack "
-        "(ImageJ: File > Save As > Tiff).",
+        f"{name} is neither a TIFF nor a .npy file. Save the tomogram as a TIFF stack (ImageJ: File > Save As > Tiff).",
         kind="not-a-tomogram",
     )

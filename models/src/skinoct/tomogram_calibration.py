@@ -102,9 +102,7 @@ def from_imagej(metadata: Mapping[str, Any], x_resolution: Any, y_resolution: An
 def from_ome(pixels: Mapping[str, Any]) -> PixelSize | None:
     """Read PhysicalSizeX/Y/Z and their units (default micrometer) of an OME ``Pixels`` element."""
     x, y, z = (
-        _length(
-            pixels.get(f"PhysicalSize{axis}"), um_per_unit(str(pixels.get(f"PhysicalSize{axis}Unit", "um")))
-        )
+        _length(pixels.get(f"PhysicalSize{axis}"), um_per_unit(str(pixels.get(f"PhysicalSize{axis}Unit", "um"))))
         for axis in "XYZ"
     )
     return PixelSize(y, x, z) if x is not None and y is not None else None

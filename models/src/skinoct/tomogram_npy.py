@@ -35,9 +35,7 @@ _HEADER_DEFECTS = (
 class _NpyVoxels:
     """Slices of a C-ordered npy file, read on demand."""
 
-    def __init__(
-        self, source: Source, offset: int, dtype: np.dtype[Any], shape: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, source: Source, offset: int, dtype: np.dtype[Any], shape: tuple[int, int, int]) -> None:
         self._source = source
         self._offset = offset
         self.dtype = dtype
@@ -83,8 +81,7 @@ def read_npy(source: Source) -> Tomogram:
         raise _truncated(name)
     if found > expected:
         raise TomogramError(
-            f"{name} has {found - expected} bytes more than its header announces. "
-            "Save it again with numpy.save.",
+            f"{name} has {found - expected} bytes more than its header announces. Save it again with numpy.save.",
             kind="damaged-npy",
         )
     z, y, x = (1, *shape) if len(shape) == 2 else shape
@@ -108,13 +105,9 @@ def _read_header(source: Source) -> tuple[tuple[int, ...], bool, np.dtype[Any], 
             kind="damaged-npy",
         ) from None
     if any(isinstance(n, bool) or n < 0 for n in shape):
-        raise TomogramError(
-            f"{source.name} announces the shape {shape}, which no array has.", kind="damaged-npy"
-        )
+        raise TomogramError(f"{source.name} announces the shape {shape}, which no array has.", kind="damaged-npy")
     return tuple(int(n) for n in shape), bool(fortran), dtype, header.tell()
 
 
 def _truncated(name: str) -> TomogramError:
-    return TomogramError(
-        f"{name} is cut off: it ends before its last slice. Copy or save it again.", kind="truncated"
-    )
+    return TomogramError(f"{name} is cut off: it ends before its last slice. Copy or save it again.", kind="truncated")

@@ -66,9 +66,7 @@ def _seekable(source: str | Path | bytes | BinaryIO) -> Path | bytes | BinaryIO:
 
 def _file_size(path: Path, name: str) -> int:
     if path.is_dir():
-        raise TomogramError(
-            f"{name} is a folder. Give the path of one TIFF stack or .npy file.", kind="not-a-tomogram"
-        )
+        raise TomogramError(f"{name} is a folder. Give the path of one TIFF stack or .npy file.", kind="not-a-tomogram")
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -144,8 +144,7 @@ def read_tiff(source: Source) -> Tomogram:
                 return _read_stack(tif, count, source)
         except _DEFECTS:
             raise TomogramError(
-                f"{source.name} is damaged: its description of the images makes no sense. "
-                "Copy or save it again.",
+                f"{source.name} is damaged: its description of the images makes no sense. Copy or save it again.",
                 kind="damaged-tiff",
             ) from None
 
@@ -179,14 +178,12 @@ def _layout(page: tifffile.TiffPage, name: str) -> _Layout:
         if photometric in (0, 1, 3):
             raise _multi_channel(name)
         raise TomogramError(
-            f"{name} is a color image. Convert it to 8- or 16-bit gray (ImageJ: Image > Type > 8-bit) "
-            "and save again.",
+            f"{name} is a color image. Convert it to 8- or 16-bit gray (ImageJ: Image > Type > 8-bit) and save again.",
             kind="color-image",
         )
     if page.dtype is None:
         raise TomogramError(
-            f"The voxels of {name} have a type that cannot be read. "
-            "Save it as 8-bit, 16-bit or 32-bit float.",
+            f"The voxels of {name} have a type that cannot be read. Save it as 8-bit, 16-bit or 32-bit float.",
             kind="voxel-type",
         )
     working_dtype(page.dtype, name)
@@ -257,9 +254,7 @@ def _segments(page: tifffile.TiffPage, layout: _Layout, index: int, source: Sour
     return segments
 
 
-def _virtual_pages(
-    first: tifffile.TiffPage, layout: _Layout, announced: int, source: Source
-) -> list[Segments]:
+def _virtual_pages(first: tifffile.TiffPage, layout: _Layout, announced: int, source: Source) -> list[Segments]:
     """Locate the slices of an ImageJ file that has a directory for the first one only.
 
     ImageJ writes stacks beyond 4 GB like this, and tifffile writes every ImageJ stack so: the pixels of all
@@ -274,16 +269,12 @@ def _virtual_pages(
     whole = (source.size - start) // layout.nbytes
     if whole < announced:
         raise truncated(source.name, whole)
-    return [
-        np.array([[start + index * layout.nbytes, layout.nbytes]], np.int64) for index in range(announced)
-    ]
+    return [np.array([[start + index * layout.nbytes, layout.nbytes]], np.int64) for index in range(announced)]
 
 
 def _imagej_count(meta: dict[str, Any], name: str) -> int:
     """Return the number of slices that ImageJ's description announces, 1 without one."""
-    channels, slices, frames, images = (
-        _count(meta, key) for key in ("channels", "slices", "frames", "images")
-    )
+    channels, slices, frames, images = (_count(meta, key) for key in ("channels", "slices", "frames", "images"))
     if channels > 1:
         raise _multi_channel(name)
     if slices > 1 and frames > 1:

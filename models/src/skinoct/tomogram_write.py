@@ -117,17 +117,13 @@ def _label_slices(
 
 
 def _wrong_shape(found: str, shape: tuple[int, int, int]) -> TomogramError:
-    return TomogramError(
-        f"A label stack of shape {shape}, uint8, was announced; {found} came.", kind="dimensions"
-    )
+    return TomogramError(f"A label stack of shape {shape}, uint8, was announced; {found} came.", kind="dimensions")
 
 
 def _imagej_shape(shape: tuple[int, ...], axis: SliceAxis) -> tuple[int, ...]:
     """Return all six axes TZCYXS, so that tifffile does not guess at an axis of length 1 or 3."""
     if len(shape) != 3 or 0 in shape:
-        raise TomogramError(
-            f"A stack to be written needs axes (Z, Y, X), not the shape {shape}.", kind="dimensions"
-        )
+        raise TomogramError(f"A stack to be written needs axes (Z, Y, X), not the shape {shape}.", kind="dimensions")
     frames, slices = (shape[0], 1) if axis == "T" else (1, shape[0])
     return frames, slices, 1, *shape[1:], 1
 

@@ -96,6 +96,8 @@ class CodecClient:
             }
             try:
                 if not self.child.send(command):
+                    # Dead but not yet reported so: wait for its successor instead of failing at once, thrice.
+                    self.ready.clear()
                     raise TaskFailure("lost", "")
                 event = await future
             except asyncio.CancelledError:

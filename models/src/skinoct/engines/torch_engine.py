@@ -42,9 +42,7 @@ def build_network(checkpoint: Checkpoint) -> UNet:
 class TorchEngine:
     """Runs a checkpoint with PyTorch: float32 on the CPU, bfloat16 on a GPU that has it."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, *, device: str | None = None, threads: int | None = None
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, device: str | None = None, threads: int | None = None) -> None:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if threads is not None:
             torch.set_num_threads(threads)
