@@ -144,7 +144,13 @@ def test_results_go_after_their_time(start_server, make_tiff, post_job, follow):
 
 def test_position_counts_down(start_server, slow_tiff, make_tiff, post_job, follow):
     server = start_server("--batch", "1")
-    jobs = [post_job(server.http, slow_tiff), *(post_job(server.http, make_tiff(seed=s)) for s in range(3))]
+    first = post_job(server.http, slow_tiff)
+    # Whoever is read first runs first: the small ones must find the slow one at work.
+    end = time.monotonic() + 60
+    while json.loads(server.http.get(f"/jobs/{first.id}").content)["state"] != "running":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    jobs = [first, *(post_job(server.http, make_tiff(seed=s)) for s in range(3))]
     positions = [json.loads(server.http.get(f"/jobs/{job.id}").content)["position"] for job in jobs[1:]]
     assert positions == [1, 2, 3]
     server.http.delete(f"/jobs/{jobs[0].id}")

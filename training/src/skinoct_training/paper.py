@@ -36,7 +36,7 @@ PAPER_SETTINGS: dict[str, Any] = {
     "network": {"in_slices": 1, "stem": (1, 1), "widths": (16, 32, 64, 128), "filters": 6},
     "intensity": {"low_percentile": 0.0, "high_percentile": 100.0, "power": 1.0},
     "augment": _UNCHANGED,
-    "loss": {"class_weights": PAPER_CLASS_WEIGHTS, "dice": 0.0, "label_smoothing": 0.0},
+    "loss": {"class_weights": PAPER_CLASS_WEIGHTS, "dice": 0.0, "surface": 0.0, "label_smoothing": 0.0},
     "crop": (224, 512),
     "spacings": (1,),
     "ema_decay": 0.0,

@@ -208,7 +208,7 @@ def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
 def _draw_look(rng: np.random.Generator, wide: bool) -> Look:
     """Draw brightness; in one branch of three the DEJ is a step of only 1.0 to 1.15."""
     faint = _chance(rng, 0.33)
-    ratio = _uniform(rng, 1.0, 1.15) if faint else _uniform(rng, 1.15, 1.7)
+    ratio = _uniform(rng, 1.0, 1.15) if faint else _uniform(rng, 1.35, 2.3)
     look = Look(
         glass=_uniform(rng, 3, 8),
         medium=_uniform(rng, 0.0, 0.06),
