@@ -106,7 +106,10 @@ class Stack:
 
     def read(self, index: int, region: Region) -> npt.NDArray[Any]:
         """Return one slice of a region as an array (Y, X); ``index`` counts from the region's first slice."""
-        pixels = self.image.getStack().getPixels(self.stack_index(region.first + index))
+        try:
+            pixels = self.image.getStack().getPixels(self.stack_index(region.first + index))
+        except JClass("java.lang.IllegalArgumentException"):  # an image that was closed has an empty stack
+            pixels = None
         if pixels is None:
             raise ImageError(f"'{self.title}' was closed while it was being read. Nothing was changed.")
         plane = np.asarray(pixels).view(self.dtype).reshape(self.height, self.width)

@@ -11,7 +11,7 @@ from skinoct_fiji.bridge.gateway import Gateway
 from skinoct_fiji.bridge.images import Stack
 from skinoct_fiji.client import ServerClient, ServerError, parse_json
 from skinoct_fiji.commands import results, work
-from skinoct_fiji.failures import Declined
+from skinoct_fiji.failures import Declined, ImageError
 from skinoct_fiji.front import Run
 from skinoct_fiji.options import COLORS, DEFAULT_MODEL, SHOWS, SegmentOptions, parse_macro
 from skinoct_fiji.settings import api_key, connection_sentence, remembered
@@ -33,7 +33,11 @@ def segment(run: Run) -> None:
     options = options_of(run, stack)
     region = work.region_of(stack, options)
     accepts = [FORMATS[options.show], *([work.JSON] if options.measure else [])]
-    answers = work.obtain(run, stack, region, options, accepts)
+    try:
+        answers = work.obtain(run, stack, region, options, accepts)
+    except ImageError:
+        if not stack.closed():
+            raise
     if stack.closed():
         run.status(f"'{stack.title}' was closed meanwhile, so its result was dropped", 1.0)
         return
