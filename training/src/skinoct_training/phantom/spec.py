@@ -69,7 +69,6 @@ class Anatomy:
     wave_um: float
     tilt_x: float
     tilt_z: float
-    follicles: int
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ class Look:
     """Brightness and texture; amplitudes relative to the epidermis."""
 
     glass: float
+    glass_band_um: float
+    """Thickness of glass that is bright above its surface line; 0 where only the surface shines."""
     medium: float
     corneum: float
     corneum_stripes: float
@@ -158,7 +159,7 @@ def _chance(rng: np.random.Generator, share: float) -> bool:
 def _draw_grid(rng: np.random.Generator, wide: bool, slices: int) -> Grid:
     if not wide:
         return Grid((slices, 224, 512), 0.9, 0.9, 0.9)
-    y_um = _log_uniform(rng, 0.55, 1.8)
+    y_um = _log_uniform(rng, 0.55, 1.4)
     x_um = y_um * _log_uniform(rng, 0.6, 2.0)
     return Grid((slices, 224, 512), x_um * _log_uniform(rng, 0.7, 4.0), y_um, x_um)
 
@@ -201,7 +202,6 @@ def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
         wave_um=_uniform(rng, 2, 16),
         tilt_x=float(rng.normal(0, 0.08 if wide else 0.05)),
         tilt_z=float(rng.normal(0, 0.04)),
-        follicles=int(rng.poisson(0.4)),
     )
 
 
@@ -211,6 +211,7 @@ def _draw_look(rng: np.random.Generator, wide: bool) -> Look:
     ratio = _uniform(rng, 1.0, 1.15) if faint else _uniform(rng, 1.35, 2.3)
     look = Look(
         glass=_uniform(rng, 3, 8),
+        glass_band_um=_uniform(rng, 1, 4) if _chance(rng, 0.3) else 0.0,
         medium=_uniform(rng, 0.0, 0.06),
         corneum=_uniform(rng, 2.2, 5.0),
         corneum_stripes=_uniform(rng, 0.1, 0.5),
@@ -237,6 +238,7 @@ def _widen_look(rng: np.random.Generator, look: Look) -> Look:
     return replace(
         look,
         glass=_log_uniform(rng, 0.3, 10),
+        glass_band_um=_uniform(rng, 1, 10) if _chance(rng, 0.4) else 0.0,
         medium=_log_uniform(rng, 0.01, 0.2) if _chance(rng, 0.93) else _uniform(rng, 0.2, 0.7),
         corneum=_log_uniform(rng, 0.35, 5),
         corneum_stripes=_uniform(rng, 0, 0.8),

@@ -100,7 +100,10 @@ def draw_dermis(rng: np.random.Generator, spec: Spec, under_dej: FloatArray) -> 
 
 
 def draw_medium(rng: np.random.Generator, spec: Spec, depth: FloatArray, surfaces: Surfaces) -> FloatArray:
-    """Glass, its bright surface, the coupling medium with debris and now and then a bubble: (Z, Y, X)."""
+    """Glass with its bright surface and the coupling medium with debris: (Z, Y, X).
+
+    The glass ends where its bright line has fallen to half: who traces it takes the whole line for glass.
+    """
     look, grid, pane = spec.look, spec.grid, surfaces.pane[:, None]
     shape = grid.shape
     gel = np.full(shape, look.medium, np.float32)
@@ -108,5 +111,7 @@ def draw_medium(rng: np.random.Generator, spec: Spec, depth: FloatArray, surface
     gel += 25 * rng.uniform(0.3, 1.5) * debris.clip(0)
     above = look.medium * rng.uniform(0.2, 1.5) + 0.4 * look.glass * (rng.random() < 0.2)
     line_um = rng.uniform(0.5, 1.5) * max(grid.y_um, 0.9)
-    line = look.glass * np.exp(-(((depth - pane) / line_um) ** 2))
+    under_line = depth - pane + np.float32(np.sqrt(np.log(2)) * line_um)
+    beside = np.maximum(under_line, 0) + np.maximum(-under_line - look.glass_band_um, 0)
+    line = look.glass * np.exp(-((beside / line_um) ** 2))
     return np.asarray(np.where(depth < pane, above, gel) + line, np.float32)
