@@ -5,10 +5,10 @@ in each column exactly one sequence glass, glycerol, epidermis, DEJ, dermis in t
 absent, with the DEJ as a band of fixed thickness. No islands, no gaps, no order errors, by construction.
 
 The score of a column in which the DEJ begins at row ``a`` is the sum of log probabilities of the best ordered
-labeling with that DEJ. It comes from cumulative sums and running maxima alone (all rows, columns and slices at
-once). Neighboring columns are tied by a price on steps of the line (a Viterbi search with a linear price, computed
-as in Felzenszwalb and Huttenlocher, *Distance Transforms of Sampled Functions*, Theory of Computing 2012). The line
-is the maximum of the two-sided messages, refined to a fraction of a row by a parabola.
+labeling with that DEJ. It comes from cumulative sums and running maxima alone (``skinoct.line_search``).
+Neighboring columns are tied by a price on steps of the line (a Viterbi search with a linear price, computed as in
+Felzenszwalb and Huttenlocher, *Distance Transforms of Sampled Functions*, Theory of Computing 2012). The line is the
+maximum of the two-sided messages, refined to a fraction of a row by a parabola.
 """
 
 from __future__ import annotations
@@ -22,6 +22,17 @@ from scipy import ndimage
 
 from skinoct.errors import OptionError
 from skinoct.labels import NUM_CLASSES, Label
+from skinoct.line_search import (
+    LANES,
+    band_scores,
+    best_line,
+    column_scores,
+    forbid_below,
+    likeliest,
+    runs_inverted,
+    share_within,
+    subtract_best,
+)
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -81,7 +92,7 @@ def decode_pixel(probabilities: FloatArray, class_weights: tuple[float, ...] | N
     if class_weights is not None:
         weights = np.asarray(class_weights, np.float32).reshape(1, NUM_CLASSES, 1, 1)
         probabilities = probabilities / weights
-    return np.asarray(np.argmax(probabilities, axis=1) + 1, np.uint8)
+    return likeliest(probabilities) + np.uint8(1)
 
 
 class OrderedDecoder:
@@ -124,7 +135,7 @@ class OrderedDecoder:
             )
         where = slice(self._done, self._done + count)
         self._boundaries[:, where], self._confidence[where] = decode_slices(probabilities, self.config)
-        self._overhang[where] = find_overhangs(np.argmax(probabilities, axis=1))
+        self._overhang[where] = find_overhangs(likeliest(probabilities))
         self._done += count
 
     def finish(self) -> Surfaces:
@@ -154,17 +165,25 @@ def decode_slices(probabilities: FloatArray, config: DecodeConfig) -> tuple[Floa
     boundaries : float32, shape (4, Z, X)
     confidence : float32, shape (Z, X)
     """
-    rows = probabilities.shape[2]
-    band = max(1, round(config.band_thickness_px))
-    glass, glycerol, epidermis, dej, dermis = cumulative_scores(probabilities, config.floor)
-    glass -= glycerol
-    above_skin = np.maximum.accumulate(glass, axis=2)
-    above_skin += glycerol
-    above_skin -= epidermis
-    above_dej = np.maximum.accumulate(above_skin, axis=2)
-    above_dej += epidermis
+    slices, _, _, columns = probabilities.shape
+    boundaries = np.empty((4, slices, columns), np.float32)
+    confidence = np.empty((slices, columns), np.float32)
+    for start in range(0, slices, LANES):
+        part = slice(start, min(start + LANES, slices))
+        boundaries[:, part], confidence[part] = _decode_lanes(probabilities[part], config)
+    return boundaries, confidence
 
-    score = dej_scores(above_dej, dej, dermis, band)
+
+def _decode_lanes(probabilities: FloatArray, config: DecodeConfig) -> tuple[FloatArray, FloatArray]:
+    """Do what ``decode_slices`` says for at most ``LANES`` slices."""
+    slices, _, rows, columns = probabilities.shape
+    band = max(1, round(config.band_thickness_px))
+    logs = np.zeros((LANES, NUM_CLASSES, rows, columns), np.float32)  # lanes without a slice stay zero
+    np.maximum(probabilities, np.float32(config.floor), out=logs[:slices])
+    np.log(logs[:slices], out=logs[:slices])
+    glass, above_skin, above_dej, below = column_scores(logs)
+
+    score = band_scores(above_dej, below, band)
     dej_row, best = best_line(score, config.dej_step_price)
     confidence = column_confidence(score, best, band, config.temperature)
     # Line positions count from ``band`` rows above the image: the band may begin out of view.
@@ -172,140 +191,38 @@ def decode_slices(probabilities: FloatArray, config: DecodeConfig) -> tuple[Floa
     absent = center >= rows + band / 2 - 0.5
     center = smooth_columns(center, config.smooth_columns)
     half = config.band_thickness_px / 2
-    dej_top = np.where(absent, rows, center - half)
+    dej_top = np.where(absent, rows, center - half).astype(np.float32)
     dermis_top = np.where(absent, rows, center + half)
 
-    skin, _ = best_line(below_limit(above_skin, np.clip(np.ceil(dej_top), 0, rows)), config.surface_step_price)
-    skin = np.minimum(skin, dej_top)
-    pane, _ = best_line(below_limit(glass, np.ceil(skin)), config.glass_step_price)
+    forbid_below(above_skin, np.clip(np.ceil(dej_top), 0, rows))
+    skin = np.minimum(best_line(above_skin, config.surface_step_price)[0], dej_top)
+    forbid_below(glass, np.ceil(skin))
+    pane, _ = best_line(glass, config.glass_step_price)
     lines = np.stack([np.minimum(pane, skin), skin, dej_top, dermis_top])
-    lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, rows)
-    return np.swapaxes(lines, 1, 2).astype(np.float32), confidence.T
+    lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, rows)[..., :slices]
+    return np.swapaxes(lines, 1, 2).astype(np.float32), confidence[:, :slices].T
 
 
-def cumulative_scores(probabilities: FloatArray, floor: float) -> FloatArray:
-    """Sum log probabilities down the columns.
+def find_line(score: FloatArray, step_price: float) -> FloatArray:
+    """Find the line (Z, X) of highest total score (Z, Y, X), with a price on each row of step between columns."""
+    slices, rows, columns = score.shape
+    line = np.empty((slices, columns), np.float32)
+    for start in range(0, slices, LANES):
+        part = score[start : start + LANES]
+        lanes = np.zeros((columns, rows, LANES), np.float32)
+        lanes[..., : len(part)] = part.transpose(2, 1, 0)
+        line[start : start + LANES] = best_line(lanes, step_price)[0][:, : len(part)].T
+    return line
 
-    Parameters
-    ----------
-    probabilities : float32, shape (Z, 5, Y, X)
-    floor : float
-        Least probability.
 
-    Returns
-    -------
-    float32, shape (5, X, Z, Y + 1)
-        Entry ``k`` of the last axis sums the rows above row ``k``. Columns come first because the search walks
-        along them, rows last because everything runs down them.
+def column_confidence(score: FloatArray, best: npt.NDArray[np.int32], band: int, temperature: float) -> FloatArray:
+    """Probability, by each column's own evidence alone, that the DEJ lies within one band of the line: (X, LANES).
+
+    ``score`` has shape (X, P, LANES) and is overwritten; ``best`` has shape (X, LANES).
     """
-    slices, classes, rows, columns = probabilities.shape
-    logs = np.maximum(probabilities, np.float32(floor))
-    np.log(logs, out=logs)
-    total = np.zeros((classes, columns, slices, rows + 1), np.float32)
-    total[..., 1:] = logs.transpose(1, 3, 0, 2)
-    np.cumsum(total, axis=3, out=total)
-    return total
-
-
-def dej_scores(above_dej: FloatArray, dej: FloatArray, dermis: FloatArray, band: int) -> FloatArray:
-    """Score every row at which the DEJ band may begin.
-
-    Parameters
-    ----------
-    above_dej, dej, dermis : float32, shape (X, Z, Y + 1)
-        Cumulative scores; the first of the best labeling of everything above the DEJ.
-    band : int
-        Rows of the band.
-
-    Returns
-    -------
-    float32, shape (X, Z, band + Y + 1)
-        Index ``i`` is a band that begins at row ``i - band``; index 0 is a DEJ above the image, the last index a
-        DEJ below it.
-    """
-    positions = above_dej.shape[2]
-    score = np.empty((*above_dej.shape[:2], band + positions), np.float32)
-    # The band begins above the image, lies within it, or leaves it at the bottom.
-    score[..., :band] = 0
-    np.subtract(above_dej, dej, out=score[..., band:])
-    score[..., :positions] += dej - dermis
-    score[..., positions:] += (dej - dermis)[..., -1:]
-    return score
-
-
-def best_line(score: FloatArray, step_price: float) -> tuple[FloatArray, npt.NDArray[np.intp]]:
-    """Find the line of highest score, with a price on each row of step between columns.
-
-    Parameters
-    ----------
-    score : float32, shape (X, Z, P)
-        Of each position in each column.
-    step_price : float
-
-    Returns
-    -------
-    line : float32, shape (X, Z)
-        Position, refined below one row.
-    best : int, shape (X, Z)
-        The same, not refined.
-    """
-    messages = score.copy()
-    ramp = np.arange(score.shape[2], dtype=np.float32) * np.float32(step_price)
-    for order in (range(1, len(score)), range(len(score) - 2, -1, -1)):
-        carried = score[0 if order.step == 1 else -1].copy()
-        for x in order:
-            spread(carried, ramp)
-            # Only differences matter; without this the sums of a wide image lose float32 precision.
-            carried -= carried[:, :1]
-            messages[x] += carried
-            carried += score[x]
-    best = np.argmax(messages, axis=2)
-    line = best + parabola_offset(messages, best)
-    return line.astype(np.float32), best
-
-
-def spread(carried: FloatArray, ramp: FloatArray) -> None:
-    """Let each position of (Z, P) take, in place, the best of all others less the price of the way."""
-    carried += ramp
-    np.maximum.accumulate(carried, axis=1, out=carried)
-    carried -= 2 * ramp
-    np.maximum.accumulate(carried[:, ::-1], axis=1, out=carried[:, ::-1])
-    carried += ramp
-
-
-def parabola_offset(messages: FloatArray, best: npt.NDArray[np.intp]) -> FloatArray:
-    """Refine maxima along the last axis of (X, Z, P) by the parabola through three points; within half a row."""
-    last = messages.shape[2] - 1
-    if last < 2:
-        return np.zeros(best.shape, np.float32)
-    at = np.clip(best, 1, last - 1)[..., None]
-    left, middle, right = (np.take_along_axis(messages, at + d, axis=2)[..., 0] for d in (-1, 0, 1))
-    curvature = left - 2 * middle + right
-    offset = np.where(curvature < -1e-6, 0.5 * (left - right) / np.minimum(curvature, -1e-6), 0.0)
-    inside = (best > 0) & (best < last)
-    return np.where(inside, np.clip(offset, -0.5, 0.5), 0.0).astype(np.float32)
-
-
-def column_confidence(score: FloatArray, best: npt.NDArray[np.intp], band: int, temperature: float) -> FloatArray:
-    """Probability, by each column's own evidence alone, that the DEJ lies within one band of the line: (X, Z).
-
-    ``score`` has shape (X, Z, P), ``best`` (X, Z).
-    """
-    posterior = score - score.max(axis=2, keepdims=True)
-    posterior /= np.float32(temperature)
-    np.exp(posterior, out=posterior)
-    mass = np.cumsum(posterior, axis=2)
-    last = score.shape[2] - 1
-    upper = np.take_along_axis(mass, np.minimum(best + band, last)[..., None], axis=2)[..., 0]
-    lower_at = best - band - 1
-    lower = np.take_along_axis(mass, np.maximum(lower_at, 0)[..., None], axis=2)[..., 0]
-    inside = upper - np.where(lower_at >= 0, lower, 0.0)
-    return np.asarray(np.clip(inside / mass[..., -1], 0.0, 1.0), np.float32)
-
-
-def below_limit(score: FloatArray, limit: npt.NDArray[np.floating]) -> FloatArray:
-    """Forbid positions past ``limit`` (X, Z) in (X, Z, P)."""
-    return np.where(np.arange(score.shape[2]) <= limit[..., None], score, np.float32(-1e6))
+    subtract_best(score, temperature)
+    np.exp(score, out=score)
+    return np.clip(share_within(score, best, band), 0.0, 1.0)
 
 
 def smooth_columns(line: FloatArray, sigma: float) -> FloatArray:
@@ -343,15 +260,13 @@ def smooth_across_slices(boundaries: FloatArray, confidence: FloatArray, rows: i
     return smoothed
 
 
-def find_overhangs(classes: npt.NDArray[np.intp], least_rows: int = 3) -> npt.NDArray[np.bool_]:
+def find_overhangs(classes: npt.NDArray[np.uint8], least_rows: int = 3) -> npt.NDArray[np.bool_]:
     """Tell the columns (Z, X) where at least ``least_rows`` of dermis lie above as many of epidermis.
 
     Parameters
     ----------
-    classes : int, shape (Z, Y, X)
+    classes : uint8, shape (Z, Y, X)
         Channel of the likeliest class.
     least_rows : int
     """
-    dermis_above = np.cumsum(classes == Label.DERMIS - 1, axis=1, dtype=np.int32) >= least_rows
-    epidermis_below = (classes == Label.EPIDERMIS - 1) & dermis_above
-    return np.asarray(epidermis_below.sum(axis=1) >= least_rows)
+    return runs_inverted(classes, Label.DERMIS - 1, Label.EPIDERMIS - 1, least_rows)

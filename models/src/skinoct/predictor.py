@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,10 +263,19 @@ def plan_grid(image: tuple[int, int], size: PixelSize | None, model_um: float, n
 def _decode_ordered(
     blocks: Iterator[FloatArray], grid: Grid, config: DecodeConfig, shape: tuple[int, int, int]
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
-    """Return boundaries (4, Z, X) in image pixels, confidence (Z, X) and overhang (Z, X)."""
+    """Return boundaries (4, Z, X) in image pixels, confidence (Z, X) and overhang (Z, X).
+
+    A block is decoded while the network works on the next: no more than two are ever in memory.
+    """
     decoder = OrderedDecoder(config, (shape[0], *grid.network))
-    for block in blocks:
-        decoder.add(block)
+    with ThreadPoolExecutor(1, thread_name_prefix="decode") as worker:
+        decoding: Future[None] | None = None
+        for block in blocks:
+            if decoding is not None:
+                decoding.result()
+            decoding = worker.submit(decoder.add, block)
+        if decoding is not None:
+            decoding.result()
     boundaries, confidence, overhang = decoder.finish()
     if grid.same:
         return boundaries, confidence, overhang
@@ -302,7 +312,7 @@ def _decode_pixels(
         stop = start + len(block)
         labels[start:stop] = decode_pixel(block, class_weights)
         confidence[start:stop] = block[:, Label.DEJ - 1].max(axis=1)
-        overhang[start:stop] = find_overhangs(labels[start:stop].astype(np.intp) - 1)
+        overhang[start:stop] = find_overhangs(labels[start:stop] - np.uint8(1))
         start = stop
     return labels, confidence, overhang
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from skinoct.decode import best_line
+from skinoct.decode import find_line
 from skinoct.labels import Label
 from skinoct.segmentation import FloatArray, LabelArray, draw_layers
 from skinoct_training.metrics import dej_center
@@ -39,21 +39,15 @@ def intensity_viterbi(images: FloatArray, band_px: float, least_px: float = 12.0
     """
     step = brightness_step(images, 4)
     rows = np.arange(images.shape[1])[None, :, None]
-    surface = strongest_line(np.where(rows >= 3, 6 * -step, 0), 0.7)
-    glass = strongest_line(np.where(rows <= surface[:, None, :], 6 * step, -1e3), 8.0)
+    surface = find_line(np.where(rows >= 3, 6 * -step, 0), 0.7)
+    glass = find_line(np.where(rows <= surface[:, None, :], 6 * step, -1e3), 8.0)
     coarse = brightness_step(ndimage.gaussian_filter1d(images, 2, axis=2), STEP_ROWS)
     allowed = rows >= surface[:, None, :] + least_px
-    dej = strongest_line(np.where(allowed, 12 * coarse, -1e3), 1.0)
+    dej = find_line(np.where(allowed, 12 * coarse, -1e3), 1.0)
     center = ndimage.gaussian_filter1d(dej, 3, axis=1)
     lines = np.stack([np.minimum(glass, surface), surface, center - band_px / 2, center + band_px / 2])
     lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, images.shape[1])
     return draw_layers(lines.astype(np.float32), images.shape[1])
-
-
-def strongest_line(score: npt.NDArray[np.floating], step_price: float) -> FloatArray:
-    """Find the line (Z, X) of highest score in (Z, Y, X); see ``skinoct.decode.best_line``."""
-    line, _ = best_line(np.ascontiguousarray(score.transpose(2, 0, 1), np.float32), step_price)
-    return line.T
 
 
 def brightness_step(images: FloatArray, reach: float) -> FloatArray:

@@ -1,0 +1,264 @@
+"""The compiled part of ordered decoding: scores of columns and the search for the best line.
+
+Everything here runs over ``LANES`` slices at once, the last axis of every array: the search is a chain of maxima
+along rows and columns, in which each step waits for the one before, and only other slices can fill the processor
+meanwhile. ``skinoct.decode`` says what is computed and why; this file only makes it fast.
+
+Compiled by numba at first use, and kept on disk from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from skinoct.labels import Label
+
+FloatArray = npt.NDArray[np.float32]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+LANES = 8
+"""Slices searched at once: eight float32 fill a 256-bit register."""
+FORBIDDEN = np.float32(-1e6)
+_GLASS, _GLYCEROL, _EPIDERMIS, _DEJ, _DERMIS = (
+    label - 1 for label in (Label.GLASS, Label.GLYCEROL, Label.EPIDERMIS, Label.DEJ, Label.DERMIS)
+)
+
+
+def compiled(function: Function) -> Function:
+    """Compile with numba; the machine code is kept on disk where some folder for it can be written."""
+    try:
+        return cast(Function, numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # neither beside the package nor in the user's cache
+        return cast(Function, numba.njit(nogil=True)(function))
+
+
+@compiled
+def column_scores(logs: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Score every row of every column as the border of two layers.
+
+    Parameters
+    ----------
+    logs : float32, shape (LANES, 5, Y, X)
+        Log probabilities.
+
+    Returns
+    -------
+    glass, above_skin, above_dej, below : float32, shape (X, Y + 1, LANES)
+        At row ``k``: glass above against glycerol; the best glass and glycerol above against epidermis; the best of
+        everything above against DEJ; DEJ above against dermis.
+    """
+    _, _, rows, columns = logs.shape
+    shape = (columns, rows + 1, LANES)
+    glass, above_skin = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    above_dej, below = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    sums = np.zeros((columns, 5, LANES), np.float32)
+    best_pane = np.full((columns, LANES), FORBIDDEN, np.float32)
+    best_skin = np.full((columns, LANES), FORBIDDEN, np.float32)
+    for k in range(rows + 1):
+        for x in range(columns):
+            for lane in range(LANES):
+                pane = sums[x, _GLASS, lane] - sums[x, _GLYCEROL, lane]
+                best_pane[x, lane] = max(best_pane[x, lane], pane)
+                skin = best_pane[x, lane] + sums[x, _GLYCEROL, lane] - sums[x, _EPIDERMIS, lane]
+                best_skin[x, lane] = max(best_skin[x, lane], skin)
+                glass[x, k, lane] = pane
+                above_skin[x, k, lane] = skin
+                above_dej[x, k, lane] = best_skin[x, lane] + sums[x, _EPIDERMIS, lane] - sums[x, _DEJ, lane]
+                below[x, k, lane] = sums[x, _DEJ, lane] - sums[x, _DERMIS, lane]
+            if k < rows:
+                for label in range(5):
+                    for lane in range(LANES):
+                        sums[x, label, lane] += logs[lane, label, k, x]
+    return glass, above_skin, above_dej, below
+
+
+@compiled
+def band_scores(above_dej: FloatArray, below: FloatArray, band: int) -> FloatArray:
+    """Score every row at which the DEJ band may begin.
+
+    Parameters
+    ----------
+    above_dej, below : float32, shape (X, Y + 1, LANES)
+        From ``column_scores``.
+    band : int
+        Rows of the band.
+
+    Returns
+    -------
+    float32, shape (X, band + Y + 1, LANES)
+        Index ``i`` is a band that begins at row ``i - band``; index 0 is a DEJ above the image, the last index a
+        DEJ below it.
+    """
+    columns, positions, lanes = above_dej.shape
+    score = np.zeros((columns, band + positions, lanes), np.float32)
+    for x in range(columns):
+        for i in range(band + positions):
+            for lane in range(LANES):
+                value = below[x, min(i, positions - 1), lane]
+                # The band begins above the image, lies within it, or leaves it at the bottom.
+                if i >= band:
+                    value += above_dej[x, i - band, lane]
+                score[x, i, lane] = value
+    return score
+
+
+@compiled
+def forbid_below(score: FloatArray, limit: FloatArray) -> None:
+    """Forbid, in place, the positions of ``score`` (X, P, LANES) past ``limit`` (X, LANES)."""
+    for x in range(score.shape[0]):
+        for p in range(score.shape[1]):
+            for lane in range(LANES):
+                if p > limit[x, lane]:
+                    score[x, p, lane] = FORBIDDEN
+
+
+@compiled
+def spread(carried: FloatArray, step_price: float) -> None:
+    """Let each position of (P, LANES) take, in place, the best of all others less the price of the way.
+
+    Felzenszwalb and Huttenlocher, *Distance Transforms of Sampled Functions*, Theory of Computing 2012, section 3.
+    """
+    price = np.float32(step_price)
+    last = carried.shape[0] - 1
+    for p in range(1, last + 1):
+        for lane in range(LANES):
+            carried[p, lane] = max(carried[p, lane], carried[p - 1, lane] - price)
+    for p in range(last - 1, -1, -1):
+        for lane in range(LANES):
+            carried[p, lane] = max(carried[p, lane], carried[p + 1, lane] - price)
+    # Only differences matter; without this the sums of a wide image lose float32 precision.
+    for p in range(last, -1, -1):
+        for lane in range(LANES):
+            carried[p, lane] -= carried[0, lane]
+
+
+@compiled
+def best_line(score: FloatArray, step_price: float) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+    """Find the line of highest score, with a price on each row of step between columns.
+
+    Parameters
+    ----------
+    score : float32, shape (X, P, LANES)
+        Of each position in each column.
+    step_price : float
+
+    Returns
+    -------
+    line : float32, shape (X, LANES)
+        Position, refined below one row by the parabola through the maximum and its neighbors.
+    best : int32, shape (X, LANES)
+        The same, not refined.
+    """
+    columns, positions, _ = score.shape
+    from_left = np.empty_like(score)
+    carried = np.zeros((positions, LANES), np.float32)
+    for x in range(columns):
+        for p in range(positions):
+            for lane in range(LANES):
+                from_left[x, p, lane] = carried[p, lane] + score[x, p, lane]
+                carried[p, lane] = from_left[x, p, lane]
+        spread(carried, step_price)
+    line = np.empty((columns, LANES), np.float32)
+    best = np.zeros((columns, LANES), np.int32)
+    carried = np.zeros((positions, LANES), np.float32)
+    for x in range(columns - 1, -1, -1):
+        for p in range(positions):
+            for lane in range(LANES):
+                from_left[x, p, lane] += carried[p, lane]
+                carried[p, lane] += score[x, p, lane]
+        pick(from_left[x], line[x], best[x])
+        spread(carried, step_price)
+    return line, best
+
+
+@compiled
+def pick(column: FloatArray, line: FloatArray, best: npt.NDArray[np.int32]) -> None:
+    """Find the maximum of each lane of ``column`` (P, LANES) and refine it; results of shape (LANES,), zero before."""
+    last = column.shape[0] - 1
+    for p in range(1, last + 1):
+        for lane in range(LANES):
+            if column[p, lane] > column[best[lane], lane]:
+                best[lane] = p
+    for lane in range(LANES):
+        at = best[lane]
+        offset = np.float32(0)
+        if 0 < at < last:
+            left, right = column[at - 1, lane], column[at + 1, lane]
+            curvature = left - 2 * column[at, lane] + right
+            if curvature < -1e-6:
+                offset = min(max(np.float32(0.5) * (left - right) / curvature, np.float32(-0.5)), np.float32(0.5))
+        line[lane] = at + offset
+
+
+@compiled
+def subtract_best(score: FloatArray, divisor: float) -> None:
+    """Turn scores (X, P, LANES), in place, into logarithms of probabilities, apart from a factor."""
+    scale = np.float32(1 / divisor)
+    for x in range(score.shape[0]):
+        highest = np.zeros(LANES, np.float32)
+        for lane in range(LANES):
+            highest[lane] = score[x, 0, lane]
+        for p in range(score.shape[1]):
+            for lane in range(LANES):
+                highest[lane] = max(highest[lane], score[x, p, lane])
+        for p in range(score.shape[1]):
+            for lane in range(LANES):
+                score[x, p, lane] = (score[x, p, lane] - highest[lane]) * scale
+
+
+@compiled
+def share_within(mass: FloatArray, best: npt.NDArray[np.int32], reach: int) -> FloatArray:
+    """Return the share (X, LANES) of ``mass`` (X, P, LANES) within ``reach`` positions of ``best`` (X, LANES)."""
+    columns, positions, _ = mass.shape
+    share = np.empty((columns, LANES), np.float32)
+    for x in range(columns):
+        inside, total = np.zeros(LANES, np.float32), np.zeros(LANES, np.float32)
+        for p in range(positions):
+            for lane in range(LANES):
+                total[lane] += mass[x, p, lane]
+                if abs(p - best[x, lane]) <= reach:
+                    inside[lane] += mass[x, p, lane]
+        for lane in range(LANES):
+            share[x, lane] = inside[lane] / total[lane]
+    return share
+
+
+@compiled
+def likeliest(probabilities: FloatArray) -> npt.NDArray[np.uint8]:
+    """Return the channel of the highest of the probabilities (Z, C, Y, X) of each pixel, uint8 (Z, Y, X)."""
+    slices, channels, rows, columns = probabilities.shape
+    classes = np.zeros((slices, rows, columns), np.uint8)
+    for z in range(slices):
+        for y in range(rows):
+            for x in range(columns):
+                best = 0
+                for channel in range(1, channels):
+                    if probabilities[z, channel, y, x] > probabilities[z, best, y, x]:
+                        best = channel
+                classes[z, y, x] = best
+    return classes
+
+
+@compiled
+def runs_inverted(classes: npt.NDArray[np.uint8], above: int, below: int, least_rows: int) -> npt.NDArray[np.bool_]:
+    """Tell the columns (Z, X) where ``least_rows`` of class ``above`` lie above as many of class ``below``.
+
+    ``classes`` is uint8 of shape (Z, Y, X).
+    """
+    slices, rows, columns = classes.shape
+    inverted = np.zeros((slices, columns), np.bool_)
+    for z in range(slices):
+        seen, then = np.zeros(columns, np.int32), np.zeros(columns, np.int32)
+        for y in range(rows):
+            for x in range(columns):
+                value = classes[z, y, x]
+                seen[x] += value == above
+                then[x] += (value == below) & (seen[x] >= least_rows)
+        for x in range(columns):
+            inverted[z, x] = then[x] >= least_rows
+    return inverted
