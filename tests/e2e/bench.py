@@ -2,8 +2,9 @@
 
 python tests/e2e/bench.py [--slices 439] [--repeat 3] [--models DIR]
 
-Every row is measured in processes of its own, in the same run, on the same file and with the same weights. The
-opponent is plain PyTorch: float32, eager, channels first, one class per pixel. Both leave a label TIFF on disk.
+Every row is measured in processes of its own (``bench_parts.py``), in the same run, on the same file and with the same
+weights. The opponents are plain PyTorch and ONNX Runtime in float32, one class per pixel, and OpenVINO with nothing
+around it. All but the last leave a label TIFF on disk.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import httpx
 import psutil
+from bench_parts import DIFFERENT, write_file
 from running import Failure, post, running_server, stop_in_order
 
 from skinoct.errors import SkinoctError
@@ -35,119 +35,60 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- one tomogram: written by make bench -->", "<!-- end of one tomogram -->"
 SLICES = 439
-BATCH = 8
-"""Of plain PyTorch."""
-DIFFERENT = 16
-"""B-scans drawn; longer tomograms repeat them, forth and back, with new noise."""
+LARGE = (512, 2048)
+"""(Y, X) of the large image, about nine times the usual 224 x 512."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One row."""
+    """One row: medians over the runs, the highest memory."""
 
-    seconds: float
+    seconds: list[float]
     peak_mib: float
     network_seconds: float | None = None
     """Spent inside the network alone."""
 
-
-def write_file(path: Path, slices: int) -> None:
-    """Write a phantom of ``slices`` B-scans."""
-    from skinoct.tomogram import write_tomogram
-    from skinoct_training.phantom.make import make_phantom
-
-    phantom = make_phantom((77, 0), min(slices, DIFFERENT), "ffoct")
-    voxels = phantom.voxels
-    back_and_forth = np.concatenate([voxels, voxels[::-1]])
-    rng = np.random.default_rng(0)
-    top = int(np.iinfo(voxels.dtype).max)
-    stack = np.empty((slices, *voxels.shape[1:]), voxels.dtype)
-    for z in range(slices):
-        clean = back_and_forth[z % len(back_and_forth)]
-        stack[z] = (clean + rng.normal(0, 2, clean.shape)).clip(0, top)
-    write_tomogram(path, stack, pixel_size_um=phantom.pixel_size_um)
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
 
 
-def part_predictor(path: Path, models: Path | None, out: Path) -> tuple[float, float]:
-    """Run our engine without a server; returns seconds in all and inside the network."""
-    from skinoct.checkpoint import find_checkpoint, load_checkpoint
-    from skinoct.predictor import Predictor
-    from skinoct.tomogram import read_tomogram, write_labels
+@dataclass(frozen=True)
+class Served:
+    """What the server showed."""
 
-    predictor = Predictor(load_checkpoint(find_checkpoint(None, models)))
-    clock = Clock(predictor.engine.probabilities)
-    predictor.engine.probabilities = clock  # type: ignore[method-assign]
-    predictor.segment(read_tomogram(path.with_name("short.tif")))
-    clock.seconds = 0.0
-    started = time.perf_counter()
-    result = predictor.segment(read_tomogram(path))
-    write_labels(out, result.blocks(), result.shape, pixel_size_um=result.pixel_size_um)
-    return time.perf_counter() - started, clock.seconds
-
-
-class Clock:
-    """Calls a function and adds up the time it takes."""
-
-    def __init__(self, function: Any) -> None:
-        self.function = function
-        self.seconds = 0.0
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Call it."""
-        started = time.perf_counter()
-        try:
-            return self.function(*arguments)
-        finally:
-            self.seconds += time.perf_counter() - started
-
-
-def part_eager(path: Path, models: Path | None, out: Path) -> tuple[float, float]:
-    """Run the same weights in plain PyTorch; returns seconds in all and inside the network."""
-    import tifffile
-    import torch
-
-    from skinoct.checkpoint import find_checkpoint, load_checkpoint
-    from skinoct.engines.torch_engine import build_network
-
-    network = build_network(load_checkpoint(find_checkpoint(None, models)))
-    context = network.config.in_slices // 2
-    clock = Clock(network)
-
-    @torch.inference_mode()
-    def segment(source: Path, target: Path) -> None:
-        stack = tifffile.imread(source).astype(np.float32)
-        low, high = np.percentile(stack[:: max(1, len(stack) // 16)], [0.5, 99.5]).tolist()
-        stack = np.clip((stack - low) / (high - low), 0, 1) ** 0.5
-        padded = torch.from_numpy(np.pad(stack, ((context, context), (0, 0), (0, 0)), mode="edge"))
-        labels = np.empty(stack.shape, np.uint8)
-        for start in range(0, len(stack), BATCH):
-            stop = min(start + BATCH, len(stack))
-            images = torch.stack([padded[z : z + 2 * context + 1] for z in range(start, stop)])
-            labels[start:stop] = clock(images).softmax(dim=1).argmax(dim=1).numpy() + 1
-        tifffile.imwrite(target, labels, imagej=True, compression="zlib", metadata={"axes": "ZYX"})
-
-    segment(path.with_name("short.tif"), out.with_name("warm.tif"))
-    clock.seconds = 0.0
-    started = time.perf_counter()
-    segment(path, out)
-    return time.perf_counter() - started, clock.seconds
+    whole: Measured
+    start_seconds: float
+    """From the command to ready."""
+    first_seconds: float
+    """The first answer for the short tomogram."""
+    second_seconds: float
+    """The second."""
+    by_slices: dict[int, float]
+    """Seconds of shorter and longer tomograms."""
+    large_ratio: float
+    """Seconds of a large B-scan over those of a usual one, per pixel equal would be their ratio of pixels."""
+    model: str
+    device: str
 
 
 def measure_part(name: str, path: Path, models: Path | None, repeat: int) -> Measured:
-    """Run a part in fresh processes and take medians."""
+    """Run a part in fresh processes."""
     runs = []
+    script = Path(__file__).with_name("bench_parts.py")
     for _ in range(repeat):
-        command = [sys.executable, __file__, "--part", name, "--file", str(path)]
+        command = [sys.executable, str(script), name, "--file", str(path)]
         done = subprocess.run(
             command + (["--models", str(models)] if models else []), capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise Failure(f"The part {name!r} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
-        runs.append(Measured(**json.loads(done.stdout.splitlines()[-1])))
+        runs.append(json.loads(done.stdout.splitlines()[-1]))
     return Measured(
-        statistics.median(r.seconds for r in runs),
-        max(r.peak_mib for r in runs),
-        statistics.median(r.network_seconds or 0.0 for r in runs),
+        [r["seconds"] for r in runs],
+        max(r["peak_mib"] for r in runs),
+        statistics.median(r["network_seconds"] for r in runs),
     )
 
 
@@ -173,25 +114,32 @@ class Memory(threading.Thread):
             self.peak = max(self.peak, total)
 
 
-def measure_http(path: Path, models: Path | None, repeat: int) -> tuple[Measured, str, str]:
-    """Post the file to a server; returns the row, the model and the device."""
-    import httpx
-
+def measure_http(folder: Path, models: Path | None, repeat: int, counts: list[int]) -> Served:
+    """Post the files to a server."""
     options = ("--models", str(models)) if models else ()
+
+    def seconds(name: str) -> float:
+        started = time.perf_counter()
+        post(url, folder / name, "image/tiff")
+        return time.perf_counter() - started
+
+    started = time.perf_counter()
     with running_server(*options) as (url, pid):
-        post(url, path.with_name("short.tif"), "image/tiff")
+        start = time.perf_counter() - started
+        first, second = seconds("short.tif"), seconds("short.tif")
         memory = Memory(pid)
         memory.start()
-        seconds = []
-        for _ in range(repeat):
-            started = time.perf_counter()
-            answer = post(url, path, "image/tiff")
-            seconds.append(time.perf_counter() - started)
+        whole = [seconds("full.tif") for _ in range(repeat)]
         memory.done.set()
         memory.join()
+        by_slices = {n: statistics.median(seconds(f"{n}.tif") for _ in range(repeat)) for n in counts}
+        seconds("large.tif")  # warm up for its size
+        large = statistics.median(seconds("large.tif") for _ in range(repeat))
         device = httpx.get(f"{url}/readyz", trust_env=False).json()["device"]
+        answer = post(url, folder / "short.tif", "image/tiff")
     model = f"{answer.headers['X-Skinoct-Model']} ({answer.headers['X-Skinoct-Model-Sha256'][:12]})"
-    return Measured(statistics.median(seconds), memory.peak / 2**20), model, device
+    short = min(first, second)
+    return Served(Measured(whole, memory.peak / 2**20), start, first, second, by_slices, large / short, model, device)
 
 
 def processor() -> str:
@@ -207,50 +155,85 @@ def processor() -> str:
 def row(name: str, measured: Measured, slices: int) -> str:
     """Return a row of the table."""
     network = "" if measured.network_seconds is None else f"{measured.network_seconds:.1f}"
+    spread = f"{min(measured.seconds):.1f}-{max(measured.seconds):.1f}"
     return (
-        f"| {name} | {measured.seconds:.1f} | {slices / measured.seconds:.1f} | {network} | {measured.peak_mib:.0f} |"
+        f"| {name} | {measured.median:.1f} | {spread} | {slices / measured.median:.1f} | {network} | "
+        f"{measured.peak_mib:.0f} |"
     )
 
 
 def measure(options: argparse.Namespace) -> str:
     """Run everything and return the section."""
+    counts = [n for n in (1, 44, 2000) if n <= max(options.slices, 5 * SLICES * (options.slices == SLICES))]
     with tempfile.TemporaryDirectory(prefix="skinoct-bench-") as name:
-        path = Path(name) / "full.tif"
+        folder = Path(name)
+        path = folder / "full.tif"
         write_file(path, options.slices)
-        write_file(path.with_name("short.tif"), min(options.slices, DIFFERENT))
-        size = path.stat().st_size / 1e6
-        eager = measure_part("eager", path, options.models, options.repeat)
-        alone = measure_part("predictor", path, options.models, options.repeat)
-        http, model, device = measure_http(path, options.models, options.repeat)
-    packages = ("skinoct", "torch", "numpy", *_installed("openvino"))
-    versions = ", ".join(f"{p} {metadata.version(p)}" for p in packages)
-    words = [
-        f"A synthetic tomogram of {options.slices} x 224 x 512 voxels ({size:.0f} MB) with {model}; "
-        f"median of {options.repeat} runs, the first slices run once before to warm up.",
+        short = min(options.slices, DIFFERENT)
+        write_file(folder / "short.tif", short)
+        write_file(folder / "large.tif", short, LARGE)
+        for count in counts:
+            write_file(folder / f"{count}.tif", count)
+        size = path.stat().st_size
+        parts = ("eager", "onnxruntime", *(("openvino",) if _installed("openvino") else ()), "predictor")
+        found = {p: measure_part(p, path, options.models, options.repeat) for p in parts}
+        served = measure_http(folder, options.models, options.repeat, counts)
+    return "\n".join([BEGIN, "## One tomogram", "", *report(options, size, found, served), END])
+
+
+def report(options: argparse.Namespace, size: int, found: dict[str, Measured], served: Served) -> list[str]:
+    """Put everything into words."""
+    slices, whole, alone, eager = options.slices, served.whole, found["predictor"], found["eager"]
+    rows = [
+        row("end to end over HTTP: TIFF up, label TIFF down", whole, slices),
+        row(f"engine alone ({served.device}): TIFF read, ordered decoding, label TIFF written", alone, slices),
+        row("ONNX Runtime float32: TIFF read, argmax, label TIFF written", found["onnxruntime"], slices),
+        row("plain eager float32 PyTorch: TIFF read, argmax, label TIFF written", eager, slices),
+    ]
+    if "openvino" in found:
+        rows.insert(2, row("bare OpenVINO: the network alone on slices that lie ready", found["openvino"], slices))
+    bare = found.get("openvino", alone)
+    pixels = LARGE[0] * LARGE[1] / (224 * 512)
+    versions = ", ".join(f"{p} {metadata.version(p)}" for p in VERSIONS if _installed(p))
+    by_slices = ", ".join(f"{n}: {s:.2f} s ({n / s:.1f}/s)" for n, s in served.by_slices.items())
+    network = alone.network_seconds or 0.0
+    return [
+        f"A synthetic tomogram of {slices} x 224 x 512 voxels ({size / 1e6:.0f} MB) with {served.model}, the same "
+        f"weights in every row; median and range of {options.repeat} runs, after the first slices once to warm up.",
         "",
-        "| what | s | B-scans/s | of this in the network, s | peak memory, MiB |",
-        "|---|---|---|---|---|",
-        row("end to end over HTTP: TIFF up, label TIFF down", http, options.slices),
-        row(f"engine alone ({device}): TIFF read, ordered decoding, label TIFF written", alone, options.slices),
-        row("plain eager float32 PyTorch, same weights: TIFF read, argmax, label TIFF written", eager, options.slices),
+        "| what | s | range | B-scans/s | of this in the network, s | peak memory, MiB |",
+        "|---|---|---|---|---|---|",
+        *rows,
         "",
-        f"End to end takes {http.seconds / eager.seconds:.2f} times as long as plain PyTorch, the engine alone "
-        f"{alone.seconds / eager.seconds:.2f} times.",
+        f"- End to end takes {whole.median / (bare.median):.2f} times the bare engine (target 1.15), plain PyTorch "
+        f"{eager.median / whole.median:.1f} times end to end (target 8, with AMX), ONNX Runtime "
+        f"{found['onnxruntime'].median / whole.median:.1f} times (target 1.5).",
+        f"- What bounds it: {network / alone.median:.0%} of the engine's time the network is computing "
+        f"({'arithmetic of the convolutions' if network > 0.5 * alone.median else 'decoding and files'}), while "
+        "decoding runs beside it.",
+        f"- Peak memory of the engine alone is {alone.peak_mib / (size / 2**20):.1f} times the raw tomogram.",
+        f"- End to end by number of B-scans: {by_slices}.",
+        f"- B-scans of {LARGE[0]} x {LARGE[1]}, {pixels:.1f} times the pixels, take {served.large_ratio:.1f} times as "
+        "long.",
+        f"- Ready {served.start_seconds:.1f} s after the command; first answer for {min(slices, DIFFERENT)} B-scans "
+        f"{served.first_seconds:.2f} s, second {served.second_seconds:.2f} s.",
         "",
         f"{processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}; "
         f"Python {platform.python_version()}, {versions}; {datetime.now(UTC):%Y-%m-%d}. "
         "Memory end to end is that of all server processes together. Command: `make bench`"
-        + ("." if options.slices == SLICES else f" with `--slices {options.slices}`."),
+        + ("." if slices == SLICES else f" with `--slices {slices}`."),
     ]
-    return "\n".join([BEGIN, "## One tomogram", "", *words, END])
 
 
-def _installed(package: str) -> tuple[str, ...]:
+VERSIONS = ("skinoct", "torch", "numpy", "numba", "openvino", "onnxruntime")
+
+
+def _installed(package: str) -> bool:
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:
-        return ()
-    return (package,)
+        return False
+    return True
 
 
 def write_section(section: str, page: Path) -> None:
@@ -263,27 +246,6 @@ def write_section(section: str, page: Path) -> None:
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
-def run_part(options: argparse.Namespace) -> None:
-    """Measure one part in this process and print it."""
-    part = {"predictor": part_predictor, "eager": part_eager}[options.part]
-    with tempfile.TemporaryDirectory(prefix="skinoct-bench-") as name:
-        seconds, network = part(options.file, options.models, Path(name) / "labels.tif")
-    print(json.dumps({"seconds": seconds, "peak_mib": peak_kib() / 1024, "network_seconds": network}))
-
-
-def peak_kib() -> float:
-    """Return the peak resident memory of this process.
-
-    Not ``ru_maxrss`` where Linux has better: that one inherits the peak of the process that started this one.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return float(line.split()[1])
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-
-
 def main() -> int:
     """Measure and write the page; a failure is one sentence and status 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -291,22 +253,17 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=3, help="runs of each part (default: 3)")
     parser.add_argument("--models", type=Path, help="folder of checkpoints (default: the shipped ones)")
     parser.add_argument("--page", type=Path, default=PAGE, help="page to write (default: docs/benchmarks.md)")
-    parser.add_argument("--part", choices=("predictor", "eager"), help=argparse.SUPPRESS)
-    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.slices < 1 or options.repeat < 1:
         parser.error("--slices and --repeat must be 1 or more")
     stop_in_order()
     try:
-        if options.part:
-            run_part(options)
-        else:
-            section = measure(options)
-            write_section(section, options.page)
-            print(section)
+        section = measure(options)
     except (Failure, SkinoctError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
+    write_section(section, options.page)
+    print(section)
     return 0
 
 
