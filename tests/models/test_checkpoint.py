@@ -6,12 +6,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from skinoct import checkpoint as cp
 from skinoct.checkpoint import Architecture, Card, load_checkpoint, save_checkpoint
-from skinoct.engines.torch_engine import build_network
+from skinoct.engines.torch_engine import build_network, compute_golden, expected_golden
 from skinoct.errors import CheckpointError, OptionError, UnknownModelError
 from skinoct.unet import UNet, UNetConfig
 
@@ -55,8 +56,39 @@ def test_the_same_checkpoint_has_the_same_bytes(saved: Path, tmp_path: Path) -> 
     assert again.card.weights_sha256 == load_checkpoint(saved).card.weights_sha256
 
 
+def test_it_remembers_what_the_network_answers(saved: Path) -> None:
+    loaded = load_checkpoint(saved)
+    assert loaded.golden is not None
+    np.testing.assert_allclose(loaded.golden, compute_golden(build_network(loaded)), atol=1e-3)
+    assert (np.diff(loaded.golden, axis=0) >= 0).all()
+
+
+def test_an_older_checkpoint_without_golden_slice_is_read(saved: Path) -> None:
+    before = load_checkpoint(saved)
+    (saved / cp.GOLDEN_FILE).unlink()
+    loaded = load_checkpoint(saved)
+    assert loaded.golden is None
+    np.testing.assert_allclose(expected_golden(loaded), before.golden, atol=1e-3)
+
+
+@pytest.mark.parametrize("damage", ["cut", "other weights", "nan", "ragged"])
+def test_a_damaged_golden_slice_is_refused(saved: Path, damage: str) -> None:
+    path = saved / cp.GOLDEN_FILE
+    content = json.loads(path.read_text())
+    if damage == "other weights":
+        content["weights_sha256"] = "0" * 64
+    elif damage == "nan":
+        content["layer_tops_px"][2][5] = float("nan")
+    elif damage == "ragged":
+        content["layer_tops_px"][2].pop()
+    text = json.dumps(content)
+    path.write_text(text[: len(text) // 2] if damage == "cut" else text)
+    with pytest.raises(CheckpointError, match=r"golden\.json"):
+        load_checkpoint(saved)
+
+
 def test_it_holds_no_pickle(saved: Path) -> None:
-    assert sorted(p.name for p in saved.iterdir()) == [cp.README_FILE, cp.CARD_FILE, cp.WEIGHTS_FILE]
+    assert sorted(p.name for p in saved.iterdir()) == [cp.README_FILE, cp.CARD_FILE, cp.GOLDEN_FILE, cp.WEIGHTS_FILE]
     header = (saved / cp.WEIGHTS_FILE).read_bytes()
     length = int.from_bytes(header[:8], "little")
     json.loads(header[8 : 8 + length])

@@ -12,6 +12,7 @@ from skinoct.checkpoint import Architecture, Card, Checkpoint
 from skinoct.engines import make_engine
 from skinoct.engines.openvino_engine import OpenVinoEngine
 from skinoct.errors import CheckpointError, OptionError
+from skinoct.golden import SHAPE, golden_slice
 from skinoct.predictor import Predictor
 from skinoct.tomogram import Tomogram
 from skinoct.unet import UNet, UNetConfig
@@ -52,14 +53,26 @@ def test_one_engine_takes_images_of_changing_shape(checkpoint: Checkpoint) -> No
     np.testing.assert_array_equal(engine.probabilities(first), before)
 
 
-def test_a_low_precision_that_costs_too_much_is_not_used(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("shift", "precision"), [(0.0, "bf16"), (0.001, "bf16"), (0.1, "f32")])
+def test_a_low_precision_that_moves_the_dej_is_not_used(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, shift: float, precision: str
 ) -> None:
     engine = OpenVinoEngine(checkpoint)
+    exact = engine.probabilities(golden_slice(3))
+    shifted = exact + np.float32(shift / SHAPE[0]) * np.array([1, 0, 0, 0, -1], np.float32)[:, None, None]
     monkeypatch.setattr(engine, "_core", _ClaimsBfloat16(engine._core))
-    wrong = np.full((1, 5, 16, 16), 0.2, np.float32)
-    monkeypatch.setattr(engine, "_runner", lambda shape, precision: lambda images: wrong)
-    assert engine._choose_precision(np.random.default_rng(0).random((1, 3, 16, 16), np.float32)) == "f32"
+    monkeypatch.setattr(engine, "_runner", lambda shape, precision: lambda images: shifted)
+    assert engine._choose_precision(checkpoint) == precision
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_bits_do_not_depend_on_the_batch(checkpoint: Checkpoint, name: str) -> None:
+    """Slices of several tomograms can share a batch only if that changes nothing at all."""
+    engine = make_engine(checkpoint, name, threads=1)
+    images = np.random.default_rng(0).random((7, 3, 33, 40), np.float32)
+    alone = np.concatenate([engine.probabilities(image[None]) for image in images])
+    for size in (2, 3, 7):
+        np.testing.assert_array_equal(engine.probabilities(images[-size:]), alone[-size:])
 
 
 class _ClaimsBfloat16:

@@ -4,11 +4,12 @@ A checkpoint is a folder that describes itself completely::
 
     <name>/model.safetensors    weights, nothing else
            card.json            everything that gives the weights a meaning (class ``Card``)
+           golden.json          the answer for the golden slice when it was saved (class ``Golden``)
            README.md            the card for people, written from it
 
 Nothing in it is ever executed: weights are read by safetensors, the card is JSON. The weights' sha256
 stands in the card and is verified on every load, so that a half-copied folder cannot give a wrong answer
-that looks right.
+that looks right. Folders of earlier versions without ``golden.json`` are read as well.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from skinoct.errors import CheckpointError, OptionError, UnknownModelError
+from skinoct.golden import SHAPE, FloatArray
 from skinoct.labels import CLASSES
 from skinoct.segmentation import ModelIdentity
 
 FORMAT_VERSION: Literal[1] = 1
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
+GOLDEN_FILE = "golden.json"
 README_FILE = "README.md"
 LONG_LIST = 12
 """Longer lists are abbreviated on the page for people; the card has them in full."""
@@ -95,6 +99,19 @@ class Card(BaseModel):
     """Where it is known, or must be expected, to fail."""
 
 
+class Golden(BaseModel):
+    """What the network answered for the golden slice (``skinoct.golden``) when the checkpoint was saved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = FORMAT_VERSION
+    """Raised when slice or answer change their meaning."""
+    weights_sha256: str
+    """The weights that gave the answer."""
+    layer_tops_px: tuple[tuple[FiniteFloat, ...], ...]
+    """``golden.layer_tops``: rows in which glycerol, epidermis, DEJ and dermis begin, for each column."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A loaded checkpoint."""
@@ -103,6 +120,8 @@ class Checkpoint:
     weights: Weights
     folder: Path | None = None
     """Where it was read from; None for one that was never saved."""
+    golden: FloatArray | None = None
+    """Answer (4, W) for the golden slice when it was saved; None for checkpoints older than that file."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -179,7 +198,23 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{folder / WEIGHTS_FILE} is not a safetensors file ({error}); copy the checkpoint folder again."
         ) from None
-    return Checkpoint(card, weights, folder)
+    return Checkpoint(card, weights, folder, _read_golden(folder, card))
+
+
+def _read_golden(folder: Path, card: Card) -> FloatArray | None:
+    path = folder / GOLDEN_FILE
+    if not path.is_file():
+        return None
+    try:
+        golden = Golden.model_validate_json(path.read_bytes())
+        tops = np.asarray(golden.layer_tops_px, np.float32)
+    except ValueError:  # also rows of different length
+        tops = np.empty(0, np.float32)
+    if tops.shape != (len(CLASSES) - 1, SHAPE[1]) or golden.weights_sha256 != card.weights_sha256:
+        raise CheckpointError(
+            f"{path} is damaged, or belongs to other weights than those beside it; copy the checkpoint folder again."
+        )
+    return tops
 
 
 def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwrite: bool = False) -> Checkpoint:
@@ -190,7 +225,8 @@ def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwri
     folder : path
         Where it shall be; parents are made.
     card : Card
-        Its ``weights_sha256`` is replaced by that of the written file.
+        Its ``weights_sha256`` is replaced by that of the written file. The answer for the golden slice is
+        computed, unless this skinoct cannot run the network.
     weights : dict of str to Tensor
         Saved as they are, moved to the CPU.
     overwrite : bool
@@ -209,10 +245,15 @@ def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwri
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(blob).hexdigest()})
+    golden = _compute_golden(Checkpoint(card, weights))
     try:
         partial.mkdir(parents=True)
         _write_durably(partial / WEIGHTS_FILE, blob)
         _write_durably(partial / CARD_FILE, (card.model_dump_json(indent=2) + "\n").encode())
+        if golden is not None:
+            tops = tuple(tuple(round(float(top), 4) for top in row) for row in golden)
+            stored = Golden(weights_sha256=card.weights_sha256, layer_tops_px=tops)
+            _write_durably(partial / GOLDEN_FILE, (stored.model_dump_json() + "\n").encode())
         _write_durably(partial / README_FILE, describe(card).encode())
         _exchange(partial, folder)
     except OSError as error:
@@ -222,7 +263,18 @@ def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwri
             "another "
             "folder. Nothing half-written was left."
         ) from None
-    return Checkpoint(card, weights, folder)
+    return Checkpoint(card, weights, folder, golden)
+
+
+def _compute_golden(checkpoint: Checkpoint) -> FloatArray | None:
+    """Return the answer for the golden slice; None for a network that no engine here can run, or that gives none."""
+    from skinoct.engines.torch_engine import build_network, compute_golden  # they import this module
+
+    try:
+        tops = compute_golden(build_network(checkpoint))
+    except CheckpointError:
+        return None
+    return tops if np.isfinite(tops).all() else None
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -30,7 +30,7 @@ from skinoct import errors
 from skinoct.tomogram import Tomogram
 from skinoct_server.channel import Channel, Message
 from skinoct_server.jobs import RESULT, VOXELS
-from skinoct_server.library import Library, check_golden_slice
+from skinoct_server.library import Library
 from skinoct_server.results import pixel_size_from_json, save_segmentation
 
 _PROGRESS_SECONDS = 0.1
@@ -108,7 +108,7 @@ class Engine:
         The front starts another one and tries the job again there.
         """
         try:
-            check_golden_slice(self.library.predictor(model))
+            self.library.model(model).check_golden_slice()
         except Exception:
             traceback.print_exc()
             sys.stderr.flush()

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from skinoct.checkpoint import (
     CARD_FILE,
     Card,
+    Checkpoint,
     default_checkpoint,
     default_models_dir,
     list_checkpoints,
     load_checkpoint,
 )
-from skinoct.engines import make_engine
-from skinoct.errors import CheckpointError, SkinoctError, UnknownModelError
+from skinoct.engines import Engine, make_engine
+from skinoct.engines.torch_engine import expected_golden
+from skinoct.errors import SkinoctError, UnknownModelError
+from skinoct.golden import check_answer, golden_slice
 from skinoct.predictor import Predictor
 from skinoct.unet import UNetConfig
 from skinoct.wire import ModelInfo
@@ -26,34 +28,28 @@ from skinoct.wire import ModelInfo
 log = logging.getLogger(__name__)
 
 _KEEP = 3
-"""Predictors kept in memory: the default one, the one before it, and another."""
-_GOLDEN_SHAPE = (64, 64)
+"""Models kept in memory: the default one, the one before it, and another."""
 
 
-def check_golden_slice(predictor: Predictor) -> None:
-    """Run one fixed slice, twice, and refuse a network whose answer is no probability or not repeatable.
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint that is ready to use."""
 
-    Raises
-    ------
-    CheckpointError
-        When it is so.
-    """
-    channels = UNetConfig(**predictor.card.architecture.config).in_slices
-    noise = np.random.default_rng(0).standard_normal((1, channels, *_GOLDEN_SHAPE)).astype(np.float32)
-    first = predictor.engine.probabilities(noise)
-    second = predictor.engine.probabilities(noise)
-    sums = first.sum(axis=1)
-    if not np.isfinite(first).all() or not np.allclose(sums, 1, atol=0.02):
-        raise CheckpointError(
-            f"The model {predictor.card.name} answers a test slice with numbers that are no probabilities; "
-            "its weights are unusable. Train or copy it again."
-        )
-    if not np.allclose(first, second, atol=1e-3):
-        raise CheckpointError(
-            f"The model {predictor.card.name} answers the same test slice in two ways; this machine's "
-            "engine is at "
-            "fault. Restart the server, or choose another engine with --device."
-        )
+    checkpoint: Checkpoint
+    engine: Engine
+
+    def check_golden_slice(self) -> None:
+        """Compare the engine's answer for the golden slice with what it was when the checkpoint was saved.
+
+        Raises
+        ------
+        CheckpointError
+            When they differ.
+        """
+        card = self.checkpoint.card
+        images = golden_slice(UNetConfig(**card.architecture.config).in_slices)
+        answer = self.engine.probabilities(images)
+        check_answer(card.name, answer, expected_golden(self.checkpoint), card.pixel_size_um)
 
 
 class Library:
@@ -70,7 +66,7 @@ class Library:
     ) -> None:
         self.folder = folder if folder is not None else default_models_dir()
         self.device = "none"
-        self._options: dict[str, Any] = {"batch": batch}
+        self._batch = batch
         self._engine = engine or "auto"
         self._threads = threads
         self._warm = warm
@@ -78,7 +74,7 @@ class Library:
         self._infos: dict[str, ModelInfo] = {}
         self._problems: dict[str, str] = {}
         self._folders: dict[str, Path] = {}
-        self._predictors: OrderedDict[str, Predictor] = OrderedDict()
+        self._models: OrderedDict[str, Model] = OrderedDict()
 
     def scan(self) -> None:
         """Verify checkpoints that are new or changed; forget those that are gone."""
@@ -104,7 +100,7 @@ class Library:
         }
 
     def predictor(self, sha256: str) -> Predictor:
-        """Return the predictor of a model, loading it when it is not at hand.
+        """Return a predictor of a model, loading it when it is not at hand.
 
         Raises
         ------
@@ -113,34 +109,47 @@ class Library:
         CheckpointError
             When it is damaged.
         """
-        if sha256 in self._predictors:
-            self._predictors.move_to_end(sha256)
-            return self._predictors[sha256]
+        model = self.model(sha256)
+        return Predictor(model.checkpoint, engine=model.engine, batch=self._batch)
+
+    def model(self, sha256: str) -> Model:
+        """Return a model, loading it when it is not at hand.
+
+        Raises
+        ------
+        UnknownModelError
+            When the checkpoint has gone since the job was accepted.
+        CheckpointError
+            When it is damaged.
+        """
+        if sha256 in self._models:
+            self._models.move_to_end(sha256)
+            return self._models[sha256]
         if sha256 not in self._folders:
             raise UnknownModelError(
                 "The model that this job was accepted for is gone from the server. Post the tomogram again."
             )
         return self._load(self._folders[sha256], sha256)
 
-    def _load(self, folder: Path, sha256: str | None = None) -> Predictor:
+    def _load(self, folder: Path, sha256: str | None = None) -> Model:
         checkpoint = load_checkpoint(folder)
         if sha256 not in (None, checkpoint.card.weights_sha256):
             raise UnknownModelError(
                 f"The model {folder.name} was replaced after this job was accepted. Post the tomogram again."
             )
         engine = make_engine(checkpoint, self._engine, threads=self._threads)
-        predictor = Predictor(checkpoint, engine=engine, **self._options)
-        check_golden_slice(predictor)
+        model = Model(checkpoint, engine)
+        model.check_golden_slice()
         self.device = engine.name
-        self._predictors[checkpoint.card.weights_sha256] = predictor
-        while len(self._predictors) > _KEEP:
-            self._predictors.popitem(last=False)
-        return predictor
+        self._models[checkpoint.card.weights_sha256] = model
+        while len(self._models) > _KEEP:
+            self._models.popitem(last=False)
+        return model
 
     def _verify(self, name: str) -> None:
         """Load one checkpoint; a bad one leaves a reason and whatever of that name worked before."""
         try:
-            card = self._load(self.folder / name).card
+            card = self._load(self.folder / name).checkpoint.card
         except SkinoctError as error:
             self._problems[name] = str(error)
         except Exception as error:  # a damaged file can raise anything; the server goes on with the others

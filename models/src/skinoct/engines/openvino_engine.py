@@ -1,8 +1,8 @@
 """OpenVINO: about twice as fast as PyTorch on a CPU; needs the extra ``skinoct[openvino]``.
 
 Precision is earned: on a processor with bfloat16 units the network runs in bfloat16 only if its
-probabilities for a fixed image of skin-like layers stay close to those of PyTorch in float32, else it runs in
-float32. The image is always the same one, so that the same tomogram gets the same labels in every process.
+answer for the golden slice (``skinoct.golden``) puts the DEJ where PyTorch in float32 does, else it runs in
+float32. The slice is always the same one, so that the same tomogram gets the same labels in every process.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ from torch import Tensor, nn
 
 from skinoct.checkpoint import Checkpoint
 from skinoct.engines import FloatArray
-from skinoct.engines.torch_engine import build_network
+from skinoct.engines.torch_engine import build_network, expected_golden
 from skinoct.errors import OptionError, OutOfMemoryError
+from skinoct.golden import MAX_DEJ_UM, SHAPE, dej_difference_um, golden_slice, layer_tops
 from skinoct.unet import UNet
 
 Precision = Literal["f32", "bf16"]
-MAX_DIFFERENCE = 0.02
-"""Difference in probability that a lower precision may cost; 99 of 100 pixels must stay below."""
 Run = Callable[[FloatArray], FloatArray]
 
 
@@ -70,7 +69,7 @@ class OpenVinoEngine:
         self._threads = threads
         self._lock = threading.Lock()
         self._compiled: dict[tuple[int, ...], Run] = {}
-        self._precision: Precision = self._choose_precision(self._pad(_example(self._channels)))
+        self._precision: Precision = self._choose_precision(checkpoint)
 
     @property
     def name(self) -> str:
@@ -126,21 +125,10 @@ class OpenVinoEngine:
             self._compiled[key] = lambda images: np.array(compiled(images)[0], np.float32)
         return self._compiled[key]
 
-    def _choose_precision(self, images: FloatArray) -> Precision:
+    def _choose_precision(self, checkpoint: Checkpoint) -> Precision:
         if "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return "f32"
-        with torch.no_grad():
-            exact = self._network(torch.from_numpy(images[:1])).numpy()
-        difference = np.abs(self._runner(images.shape[1:], "bf16")(images[:1]) - exact)
-        return "bf16" if float(np.quantile(difference, 0.99)) <= MAX_DIFFERENCE else "f32"
-
-
-def _example(channels: int) -> FloatArray:
-    """Return one image (1, C, 224, 256) of dim gel, a bright surface and speckle that fades with depth."""
-    rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[0:224, 0:256]
-    depth = rows - 60 - 8 * np.sin(columns / 40)
-    mean = np.where(depth < 0, 0.01, 0.5 * np.exp(-np.maximum(depth, 0) / 60))
-    speckle = rng.gamma(4.0, mean / 4, (1, channels, 224, 256))
-    image: FloatArray = np.sqrt(speckle.clip(0, 1)).astype(np.float32)
-    return image
+        padded = self._pad(golden_slice(self._channels))
+        answer = self._runner(padded.shape[1:], "bf16")(padded)[:, :, : SHAPE[0], : SHAPE[1]]
+        moved = dej_difference_um(layer_tops(answer), expected_golden(checkpoint), checkpoint.card.pixel_size_um)
+        return "bf16" if moved <= MAX_DEJ_UM else "f32"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 
 from skinoct.checkpoint import Checkpoint
 from skinoct.engines import FloatArray
 from skinoct.errors import CheckpointError, OutOfMemoryError
+from skinoct.golden import MAX_DEJ_UM, dej_difference_um, golden_slice, layer_tops
 from skinoct.unet import UNet, UNetConfig
 
 
@@ -39,8 +41,26 @@ def build_network(checkpoint: Checkpoint) -> UNet:
     return network.eval()
 
 
+@torch.inference_mode()
+def compute_golden(network: UNet) -> FloatArray:
+    """Return the reference answer (4, W) of a network on the CPU for the golden slice."""
+    images = torch.from_numpy(golden_slice(network.config.in_slices))
+    return layer_tops(network(images).softmax(dim=1).numpy())
+
+
+def expected_golden(checkpoint: Checkpoint) -> FloatArray:
+    """Return the golden answer that was saved with a checkpoint; computed anew for one that has none.
+
+    Raises
+    ------
+    CheckpointError
+        When the weights do not fit the architecture of the card.
+    """
+    return checkpoint.golden if checkpoint.golden is not None else compute_golden(build_network(checkpoint))
+
+
 class TorchEngine:
-    """Runs a checkpoint with PyTorch: float32 on the CPU, bfloat16 on a GPU that has it."""
+    """Runs a checkpoint with PyTorch: in float32, on a GPU in bfloat16 where that moves no DEJ."""
 
     def __init__(self, checkpoint: Checkpoint, *, device: str | None = None, threads: int | None = None) -> None:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -48,11 +68,16 @@ class TorchEngine:
             torch.set_num_threads(threads)
         network = build_network(checkpoint).to(self._device)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._low = self._device.type == "cuda"
+        if self._low:
+            tops = layer_tops(self.probabilities(golden_slice(network.config.in_slices)))
+            moved = dej_difference_um(tops, expected_golden(checkpoint), checkpoint.card.pixel_size_um)
+            self._low = moved <= MAX_DEJ_UM  # False also for NaN
 
     @property
     def name(self) -> str:
-        """``torch-cpu`` or ``torch-cuda``."""
-        return f"torch-{self._device.type}"
+        """``torch-cpu``, ``torch-cuda`` or ``torch-cuda-bf16``."""
+        return f"torch-{self._device.type}" + ("-bf16" if self._low else "")
 
     @property
     def preferred_batch(self) -> int:
@@ -77,8 +102,11 @@ class TorchEngine:
 
     @torch.inference_mode()
     def _run(self, images: FloatArray) -> FloatArray:
+        if len(images) == 1 and self._device.type == "cpu":
+            # PyTorch computes a single image in another order; the answer must not depend on the batch
+            return self._run(np.repeat(images, 2, axis=0))[:1]
         batch = torch.from_numpy(images).to(self._device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._low):
             logits = self._network(batch)
         probabilities: FloatArray = logits.float().softmax(dim=1).cpu().contiguous().numpy()
         return probabilities
