@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, find_overhangs
 from skinoct.errors import OptionError
@@ -71,6 +72,20 @@ def test_lines_are_found_to_a_fraction_of_a_row() -> None:
 def test_the_band_has_the_annotators_thickness_everywhere() -> None:
     found, _ = decode(evidence(skin_lines(3)), DecodeConfig(band_thickness_px=5.6))
     np.testing.assert_allclose(found[3] - found[2], 5.6, atol=1e-3)
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_the_band_is_one_piece_whatever_the_network_says(seed: int) -> None:
+    """Evidence that jumps up and down still gives a band in which each column touches the next."""
+    rng = np.random.default_rng(seed)
+    lines = skin_lines(1)
+    jumps = rng.choice([-25.0, 0.0, 25.0], COLUMNS // 16).repeat(16)
+    lines[2:] += jumps
+    found, _ = decode(evidence(lines, certainty=3.0))
+    labels = draw_layers(found, ROWS) == Label.DEJ
+    assert labels.any(axis=1).all()
+    assert ndimage.label(labels[0], np.ones((3, 3)))[1] == 1
 
 
 def test_a_dark_gap_is_crossed_and_flagged() -> None:

@@ -48,6 +48,8 @@ class DecodeConfig(BaseModel):
     """No class is less probable than this, so that one certain pixel cannot overrule a column."""
     dej_step_price: float = Field(default=1.0, ge=0)
     """Price in log probability of one row of difference between neighboring columns of the DEJ."""
+    dej_reach: int = Field(default=3, ge=0)
+    """Rows that the DEJ may step between neighboring columns, so that its band never breaks; 0 for any number."""
     surface_step_price: float = Field(default=0.3, ge=0)
     """The same for the skin surface, which has furrows."""
     glass_step_price: float = Field(default=8.0, ge=0)
@@ -184,7 +186,7 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig) -> tuple[Floa
     glass, above_skin, above_dej, below = column_scores(logs)
 
     score = band_scores(above_dej, below, band)
-    dej_row, best = best_line(score, config.dej_step_price)
+    dej_row, best = best_line(score, config.dej_step_price, config.dej_reach)
     confidence = column_confidence(score, best, band, config.temperature)
     # Line positions count from ``band`` rows above the image: the band may begin out of view.
     center = dej_row - band / 2
@@ -195,9 +197,9 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig) -> tuple[Floa
     dermis_top = np.where(absent, rows, center + half)
 
     forbid_below(above_skin, np.clip(np.ceil(dej_top), 0, rows))
-    skin = np.minimum(best_line(above_skin, config.surface_step_price)[0], dej_top)
+    skin = np.minimum(best_line(above_skin, config.surface_step_price, 0)[0], dej_top)
     forbid_below(glass, np.ceil(skin))
-    pane, _ = best_line(glass, config.glass_step_price)
+    pane, _ = best_line(glass, config.glass_step_price, 0)
     lines = np.stack([np.minimum(pane, skin), skin, dej_top, dermis_top])
     lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, rows)[..., :slices]
     return np.swapaxes(lines, 1, 2).astype(np.float32), confidence[:, :slices].T
@@ -211,7 +213,7 @@ def find_line(score: FloatArray, step_price: float) -> FloatArray:
         part = score[start : start + LANES]
         lanes = np.zeros((columns, rows, LANES), np.float32)
         lanes[..., : len(part)] = part.transpose(2, 1, 0)
-        line[start : start + LANES] = best_line(lanes, step_price)[0][:, : len(part)].T
+        line[start : start + LANES] = best_line(lanes, step_price, 0)[0][:, : len(part)].T
     return line
 
 

@@ -138,7 +138,27 @@ def spread(carried: FloatArray, step_price: float) -> None:
 
 
 @compiled
-def best_line(score: FloatArray, step_price: float) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+def spread_near(carried: FloatArray, step_price: float, reach: int) -> None:
+    """Do what ``spread`` does, but only over ``reach`` positions."""
+    price = np.float32(step_price)
+    last = carried.shape[0] - 1
+    above = np.zeros(LANES, np.float32)
+    for _ in range(reach):
+        for lane in range(LANES):
+            above[lane] = carried[0, lane]
+        for p in range(last + 1):
+            for lane in range(LANES):
+                here = carried[p, lane]
+                beside = max(above[lane], carried[min(p + 1, last), lane])
+                carried[p, lane] = max(here, beside - price)
+                above[lane] = here
+    for p in range(last, -1, -1):
+        for lane in range(LANES):
+            carried[p, lane] -= carried[0, lane]
+
+
+@compiled
+def best_line(score: FloatArray, step_price: float, reach: int) -> tuple[FloatArray, npt.NDArray[np.int32]]:
     """Find the line of highest score, with a price on each row of step between columns.
 
     Parameters
@@ -146,6 +166,8 @@ def best_line(score: FloatArray, step_price: float) -> tuple[FloatArray, npt.NDA
     score : float32, shape (X, P, LANES)
         Of each position in each column.
     step_price : float
+    reach : int
+        Rows that the line may step between two columns; 0 for any number.
 
     Returns
     -------
@@ -162,7 +184,10 @@ def best_line(score: FloatArray, step_price: float) -> tuple[FloatArray, npt.NDA
             for lane in range(LANES):
                 from_left[x, p, lane] = carried[p, lane] + score[x, p, lane]
                 carried[p, lane] = from_left[x, p, lane]
-        spread(carried, step_price)
+        if reach:
+            spread_near(carried, step_price, reach)
+        else:
+            spread(carried, step_price)
     line = np.empty((columns, LANES), np.float32)
     best = np.zeros((columns, LANES), np.int32)
     carried = np.zeros((positions, LANES), np.float32)
@@ -172,7 +197,10 @@ def best_line(score: FloatArray, step_price: float) -> tuple[FloatArray, npt.NDA
                 from_left[x, p, lane] += carried[p, lane]
                 carried[p, lane] += score[x, p, lane]
         pick(from_left[x], line[x], best[x])
-        spread(carried, step_price)
+        if reach:
+            spread_near(carried, step_price, reach)
+        else:
+            spread(carried, step_price)
     return line, best
 
 
