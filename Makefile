@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench bench-server faults hostile
+.PHONY: help setup demo serve test check bench flame bench-server faults hostile
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: $(STAMP)  ## Lint, types, import rules
 
 bench: $(STAMP)  ## Measure seconds per tomogram; writes docs/benchmarks.md
 	$(BIN)/python tests/e2e/bench.py
+
+flame: $(STAMP)  ## Draw where the time of a tomogram goes: docs/images/flame.svg
+	$(BIN)/python tests/e2e/flame.py
 
 bench-server: $(STAMP)  ## Measure the running server; adds to docs/benchmarks.md
 	$(BIN)/python tests/server/bench.py
