@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import re
+import zipfile
+from dataclasses import fields
+from importlib import resources
 
 import pytest
 
 from skinoct.errors import Cancelled, OptionError
+from skinoct_fiji.app import ENTRIES
 from skinoct_fiji.batch import segment_folder
 from skinoct_fiji.bridge.jvm import find_installation
 from skinoct_fiji.cli import main
 from skinoct_fiji.client import Request, ServerClient, UnreachableError, Watcher
+from skinoct_fiji.commands import correction, folder, layers, measure, segment
 from skinoct_fiji.failures import FijiError
-from skinoct_fiji.installer import install, installed, uninstall
-from skinoct_fiji.options import SegmentOptions, parse_macro
+from skinoct_fiji.installer import install, installed, scripts, uninstall
+from skinoct_fiji.options import ExportOptions, MeasureOptions, SegmentOptions, parse_macro
 
 
 @pytest.mark.parametrize(
@@ -117,11 +123,52 @@ def test_install_and_uninstall_leave_other_files_alone(empty_fiji):
     foreign.write_text("// something else")
     files = install(empty_fiji)
     assert installed(empty_fiji)
-    assert len(files) == 7
+    assert {path.name for path in files} == {script.target.name for script in scripts()}
     assert install(empty_fiji) == files
     assert sorted(uninstall(empty_fiji)) == sorted(files)
     assert foreign.read_text() == "// something else"
     assert not (empty_fiji / "lib" / "skinoct").exists()
+
+
+def test_zip_unpacked_in_a_fiji_is_what_install_makes(empty_fiji, tmp_path, capsys):
+    path = tmp_path / "skinoct-fiji.zip"
+    assert main(["zip", str(path)]) == 0
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(empty_fiji)
+    assert installed(empty_fiji)
+    assert len(uninstall(empty_fiji)) == len(scripts())
+    assert main(["zip", str(path)]) == 1
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_server_offers_the_scripts_of_this_version():
+    """Made by ``skinoct-fiji zip``; the server never imports the plugin, so a copy lies in it."""
+    packed = resources.files("skinoct_server") / "fiji" / "skinoct-fiji.zip"
+    with packed.open("rb") as file, zipfile.ZipFile(file) as archive:
+        offered = {name: archive.read(name) for name in archive.namelist()}
+    ours = {str(script.target): script.content for script in scripts()}
+    cure = "rm server/src/skinoct_server/fiji/skinoct-fiji.zip; skinoct-fiji zip that"
+    assert offered == ours, f"the scripts have changed since they were packed; pack them again: {cure}"
+
+
+def test_both_ways_have_the_same_entries_and_options():
+    """Door A's entries are Python, door B's are scripts; each script says its options in its third line."""
+    texts = {script.target.stem.replace("_", " "): script.content.decode() for script in scripts()}
+    entries = {
+        segment.LABEL: SegmentOptions,
+        folder.LABEL: folder.FolderOptions,
+        measure.LABEL: MeasureOptions,
+        layers.EXPORT: ExportOptions,
+        layers.DISPLAY: layers.DisplayOptions,
+        correction.LABEL: correction.CorrectionOptions,
+    }
+    assert {script.target.stem.replace("_", " ") for script in scripts() if "Plugins" in str(script.target)} == {
+        *ENTRIES
+    }
+    for label, kind in entries.items():
+        known = re.search(r"^// Options: (.+)$", texts[label], re.MULTILINE)
+        assert known is not None, label
+        assert known[1].split() == [field.name for field in fields(kind)], label
 
 
 def test_install_never_replaces_somebody_elses_file(empty_fiji):

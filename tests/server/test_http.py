@@ -5,8 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import io
+import re
 import socket
 import time
+import zipfile
 
 import httpx
 import numpy as np
@@ -184,6 +186,18 @@ def test_models_and_health(live_server):
     assert live_server.http.get("/models/tiny").json()["sha256"] == models[0].sha256
     assert live_server.http.get("/docs").status_code == 200
     assert live_server.http.get("/readyz").json()["status"] == "ready"
+
+
+def test_plugin_for_a_workstation_without_python_is_offered_with_a_page(live_server):
+    page = live_server.http.get("/fiji")
+    assert page.headers["content-type"].startswith("text/html")
+    assert f"<code>{live_server.url}</code>" in page.text
+    (link,) = re.findall(r'href="([^"]+)"', page.text)
+    answer = live_server.http.get(f"/{link}")
+    assert answer.headers["content-type"] == "application/zip"
+    names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+    assert "scripts/Plugins/Skin/Segment_skin.bsh" in names
+    assert "lib/skinoct/common.bsh" in names
 
 
 def test_request_id_is_kept_or_made(live_server):

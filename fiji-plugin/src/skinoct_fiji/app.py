@@ -33,6 +33,20 @@ def open_imagej(installation: Installation, *, server: str | None = None, memory
     return ij
 
 
+def run_macro(installation: Installation, text: str, argument: str = "", *, memory: str = "2g") -> str:
+    """Run an ImageJ macro with our entries and without a window; return what it returns.
+
+    Raises
+    ------
+    FijiError
+        When the macro stops with an error; the sentence is the macro's.
+    """
+    start(installation, memory=memory, window=False)
+    ij = Gateway()
+    Front(ij, ENTRIES).install()
+    return ij.evaluate(text, argument)
+
+
 def stay(ij: Gateway) -> None:
     """Keep this process alive until the user quits ImageJ."""
     while ij.running():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def _one(
     count: tuple[int, int],
     cancelled: Callable[[], bool],
 ) -> Outcome:
-    if (target / LAST).exists():
+    if finished(target):
         return Outcome(file.name, "skipped", "finished earlier", _measures((target / LAST).read_bytes()))
     watch = Watcher(lambda progress: tell(*count, file.name, progress), cancelled)
     try:
@@ -126,34 +126,43 @@ def _one(
 
 def _segment(client: ServerClient, file: Path, target: Path, request: Request, watch: Watcher) -> dict[str, Any]:
     first, *others = RESULTS
-    answer = client.segment(file, Request(**{**request.__dict__, "accept": RESULTS[first]}), watch)
+    answer = client.segment(file, replace(request, accept=RESULTS[first]), watch)
     contents = {first: answer.content}
     for name in others:
         if answer.job is not None:
             contents[name] = client.result(answer.job, RESULTS[name]).content
         else:
-            again = Request(**{**request.__dict__, "accept": RESULTS[name]})
-            contents[name] = client.segment(file, again, watch).content
-    target.mkdir(exist_ok=True)
-    for name, content in contents.items():
-        write_new(target / name, content)
+            contents[name] = client.segment(file, replace(request, accept=RESULTS[name]), watch).content
+    store(target, contents)
     return _measures(contents[LAST])
+
+
+def finished(target: Path) -> bool:
+    """Whether a folder holds the results of a tomogram already."""
+    return (target / LAST).exists()
+
+
+def store(target: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the results of one tomogram, in the order of ``RESULTS``."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in RESULTS:
+        write_new(target / name, contents[name])
 
 
 def write_new(path: Path, content: bytes) -> None:
     """Write a file that appears only when it is complete; one that is there already stays."""
     if path.exists():
         return
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        file.write(content)
+    partial = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    partial.write_bytes(content)
     try:
-        os.link(file.name, path)
+        os.link(partial, path)
     except FileExistsError:
         pass
     except OSError:  # a file system without links
-        Path(file.name).rename(path)
+        partial.rename(path)
         return
-    Path(file.name).unlink()
+    partial.unlink()
 
 
 def _measures(content: bytes) -> dict[str, Any]:

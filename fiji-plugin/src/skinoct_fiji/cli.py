@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from skinoct.errors import SkinoctError
+from skinoct.errors import OptionError, SkinoctError
 from skinoct_fiji import __version__
 from skinoct_fiji.client import DEFAULT_SERVER
 
@@ -40,6 +40,15 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         command.add_argument("--fiji", type=Path, required=True, help="folder Fiji.app")
         command.set_defaults(run=run)
+    archive = commands.add_parser("zip", help="write what install copies as one zip, to be unpacked in Fiji.app")
+    archive.add_argument("file", type=Path, help="zip to write; never overwritten")
+    archive.set_defaults(run=_zip)
+    macro = commands.add_parser("macro", help="run an ImageJ macro that uses Plugins > Skin, without a window")
+    macro.add_argument("file", type=Path, help="an .ijm file")
+    macro.add_argument("argument", nargs="?", default="", help="what getArgument() returns in it")
+    macro.add_argument("--fiji", type=Path, required=True, help="folder Fiji.app, or an ImageJ 1 jar")
+    macro.add_argument("--memory", default="2g", help="memory for ImageJ's images (default: 2g)")
+    macro.set_defaults(run=_macro)
     doctor = commands.add_parser("doctor", help="check Java, Fiji, server and versions, and say the cure")
     doctor.add_argument("--fiji", type=Path, help="folder Fiji.app, or an ImageJ 1 jar")
     doctor.add_argument("--server", default=DEFAULT_SERVER, help=f"(default: {DEFAULT_SERVER})")
@@ -97,6 +106,31 @@ def _uninstall(options: argparse.Namespace) -> int:
     files = uninstall(options.fiji)
     print(f"{len(files)} files were removed from {options.fiji}. Restart Fiji.")
     return 0
+
+
+def _zip(options: argparse.Namespace) -> int:
+    from skinoct_fiji.installer import archive
+
+    try:
+        with options.file.open("xb") as file:
+            archive(file)
+    except OSError as error:
+        raise OptionError(f"{options.file} cannot be made ({error.strerror}). Give another name.") from error
+    print(f"Unpack {options.file} in the folder Fiji.app, then restart Fiji.")
+    return 0
+
+
+def _macro(options: argparse.Namespace) -> int:
+    from skinoct_fiji.app import run_macro
+    from skinoct_fiji.bridge.jvm import find_installation
+
+    try:
+        text = options.file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"{options.file} cannot be read ({error}). Give an ImageJ macro.") from error
+    answer = run_macro(find_installation(options.fiji), text, options.argument, memory=options.memory)
+    print(answer, end="\n" if answer else "", flush=True)
+    os._exit(0)  # Java's own threads would keep the process alive
 
 
 def _launch(options: argparse.Namespace) -> int:

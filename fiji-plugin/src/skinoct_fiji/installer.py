@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from skinoct_fiji.failures import FijiError
 
@@ -25,8 +27,21 @@ class Script:
 def scripts() -> list[Script]:
     """Return all files to install."""
     folder = resources.files("skinoct_fiji") / "scripts"
-    files = sorted((item for item in folder.iterdir() if item.name.endswith(".bsh")), key=lambda f: f.name)
-    return [Script((LIBRARY if file.name == "common.bsh" else MENU) / file.name, file.read_bytes()) for file in files]
+    return [
+        Script(target / file.name, file.read_bytes())
+        for source, target in ((folder, MENU), (folder / "lib", LIBRARY))
+        for file in sorted(source.iterdir(), key=lambda item: item.name)
+        if file.name.endswith(".bsh")
+    ]
+
+
+def archive(file: BinaryIO) -> None:
+    """Write all files as a zip to unpack in the folder of a Fiji: what the server offers to workstations."""
+    with zipfile.ZipFile(file, "w") as made:
+        for script in scripts():
+            entry = zipfile.ZipInfo(str(script.target), date_time=(2026, 1, 1, 0, 0, 0))
+            entry.external_attr = 0o644 << 16
+            made.writestr(entry, script.content, compress_type=zipfile.ZIP_DEFLATED)
 
 
 def install(fiji: Path) -> list[Path]:

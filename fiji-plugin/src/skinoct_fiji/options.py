@@ -50,10 +50,12 @@ class SegmentOptions:
     """Segment only the selected rectangle."""
     measure: bool = False
     """Write measurements of the DEJ into a results table, too."""
+    save: str = ""
+    """Folder that gets a folder of results, as *Segment folder...* makes it; one that is finished is skipped."""
 
     def __post_init__(self) -> None:
-        _one_of("show", self.show, SHOWS)
-        _one_of("color", self.color, tuple(COLORS))
+        one_of("show", self.show, SHOWS)
+        one_of("color", self.color, tuple(COLORS))
         if not 0 <= self.opacity <= 100:
             raise OptionError(f"opacity={self.opacity} is not a percentage. Give a number from 0 to 100.")
         if not 0 <= self.pixel_size < 1000:
@@ -135,15 +137,16 @@ class ExportOptions:
     """``all``, or a range such as ``10-40``."""
 
     def __post_init__(self) -> None:
-        _one_of("layers", self.layers, ("dej", "all"))
-        _one_of("outline", self.outline, ("light", "exact"))
+        one_of("layers", self.layers, ("dej", "all"))
+        one_of("outline", self.outline, ("light", "exact"))
 
     def segmentation(self) -> SegmentOptions:
         """Return what to ask the server for."""
         return SegmentOptions(server=self.server, model=self.model, slices=self.slices)
 
 
-def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is not allowed, naming those that are."""
     if value not in allowed:
         raise OptionError(f"{key}=[{value}] is not known. Give one of: {', '.join(allowed)}.")
 

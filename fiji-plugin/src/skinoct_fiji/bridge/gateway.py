@@ -11,6 +11,8 @@ from typing import Any
 import jpype
 from jpype import JClass
 
+from skinoct_fiji.failures import FijiError
+
 MACRO_CANCELED = "Macro canceled"
 PREFERENCES = "skinoct."
 
@@ -140,6 +142,24 @@ class Gateway:
         for key, value in values.items():
             self.Prefs.set(PREFERENCES + key, value)
         self.Prefs.savePreferences()
+
+    def evaluate(self, macro: str, argument: str) -> str:
+        """Run a macro without windows on this thread and return what it returns; its error becomes ours.
+
+        Raises
+        ------
+        FijiError
+            When the macro was stopped by an error.
+        """
+        interpreter = self.Interpreter()
+        interpreter.setIgnoreErrors(True)
+        try:
+            answer, why = interpreter.run(macro, argument), interpreter.getErrorMessage()
+        except jpype.JException as error:
+            answer, why = None, error.getMessage()
+        if why is not None or interpreter.wasError():
+            raise FijiError(f"The macro stopped: {why}")
+        return "" if answer is None else str(answer)
 
     def running(self) -> bool:
         """Whether ImageJ's window is still open."""

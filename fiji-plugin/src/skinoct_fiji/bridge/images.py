@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from jpype import JClass
 
-from skinoct.tomogram import PixelSize
+from skinoct.tomogram import PixelSize, SliceAxis
 from skinoct_fiji.failures import ImageError
 
 MICROMETERS = {
@@ -57,6 +57,7 @@ class Stack:
         lengths = (int(image.getNChannels()), int(image.getNSlices()), int(image.getNFrames()))
         self._along = _slice_axis(lengths)
         self.count = lengths[self._along]
+        self.axis: SliceAxis = "T" if self._along == 2 else "Z"
         self.hyperstack = bool(image.isHyperStack())
         self._shown = (int(image.getC()), int(image.getZ()), int(image.getT()))
         self.width, self.height = int(image.getWidth()), int(image.getHeight())

@@ -15,7 +15,7 @@ MENU = "Skin"
 
 def add_entries(ij: Gateway, labels: Sequence[str]) -> None:
     """Put ``labels`` under *Plugins > Skin*; entries that installed scripts put there already stay single."""
-    commands = ij.Menus.getCommands()
+    commands = _commands(ij)
     menu = _skin_menu(ij)
     window = ij.IJ.getInstance()
     present = {str(menu.getItem(i).getLabel()) for i in range(int(menu.getItemCount()))} if menu else set()
@@ -25,6 +25,17 @@ def add_entries(ij: Gateway, labels: Sequence[str]) -> None:
             item.addActionListener(window)  # ImageJ itself, so that its Executer runs it off the event thread
             menu.add(item)
         commands.put(label, "skinoct")
+
+
+def _commands(ij: Gateway) -> Any:
+    """Return ImageJ's table of commands; without a window an ImageJ 1 has none until somebody makes it one."""
+    found = ij.Menus.getCommands()
+    if found is None:
+        field = ij.Menus.class_.getDeclaredField("pluginsTable")
+        field.setAccessible(True)
+        field.set(None, JClass("java.util.Hashtable")())
+        found = ij.Menus.getCommands()
+    return found
 
 
 def _skin_menu(ij: Gateway) -> Any:

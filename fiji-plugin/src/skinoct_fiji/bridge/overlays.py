@@ -6,7 +6,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jpype import JArray, JByte, JClass
@@ -31,6 +31,8 @@ class Style:
     color: tuple[int, int, int] | None = None
     """None: each layer has its own."""
     filled: bool = True
+    width: float | None = None
+    """Pixels of an outline; None leaves it as it is."""
 
     def rgb(self, name: str) -> tuple[int, int, int]:
         """Return the color of a class."""
@@ -109,6 +111,8 @@ def dress(roi: Any, style: Style) -> None:
     else:
         roi.setFillColor(None)
         roi.setStrokeColor(color(red, green, blue, max(alpha, 1)))
+        if style.width is not None:
+            roi.setStrokeWidth(float(style.width))
 
 
 def restyle(image: Any, style: Style | None) -> None:
@@ -122,16 +126,36 @@ def restyle(image: Any, style: Style | None) -> None:
     image.draw()
 
 
-def snapshot(image: Any) -> list[tuple[Any, Any]]:
-    """Return fill and stroke color of each of our ROIs."""
-    return [(roi.getFillColor(), roi.getStrokeColor()) for roi in ours(image.getOverlay())]
+def look(image: Any) -> Style | None:
+    """Return how our overlay looks; None when it is hidden."""
+    mine = ours(image.getOverlay())
+    fill, stroke = mine[0].getFillColor(), mine[0].getStrokeColor()
+    shown = stroke if fill is None else fill
+    if shown is None or int(shown.getAlpha()) == 0:
+        return None
+    width = float(mine[0].getStrokeWidth())
+    opacity = round(int(shown.getAlpha()) / 2.55)
+    colors = {_rgb(roi.getStrokeColor() if fill is None else roi.getFillColor()) for roi in mine}
+    plain = Style(opacity, None, fill is not None, width)
+    by_layer = colors == {plain.rgb(str(roi.getProperty(TAG))) for roi in mine}
+    return plain if by_layer or len(colors) > 1 else replace(plain, color=colors.pop())
 
 
-def restore(image: Any, colors: list[tuple[Any, Any]]) -> None:
+def _rgb(color: Any) -> tuple[int, int, int]:
+    return int(color.getRed()), int(color.getGreen()), int(color.getBlue())
+
+
+def snapshot(image: Any) -> list[tuple[Any, Any, float]]:
+    """Return fill color, stroke color and stroke width of each of our ROIs."""
+    return [(roi.getFillColor(), roi.getStrokeColor(), float(roi.getStrokeWidth())) for roi in ours(image.getOverlay())]
+
+
+def restore(image: Any, looks: list[tuple[Any, Any, float]]) -> None:
     """Undo ``restyle``."""
-    for roi, (fill, stroke) in zip(ours(image.getOverlay()), colors, strict=False):
+    for roi, (fill, stroke, width) in zip(ours(image.getOverlay()), looks, strict=False):
         roi.setFillColor(fill)
         roi.setStrokeColor(stroke)
+        roi.setStrokeWidth(width)
     image.draw()
 
 

@@ -69,9 +69,9 @@ def _fill(result: Any, rows: Sequence[Mapping[str, Any]]) -> None:
                 result.addValue(name, "" if value is None else str(value))
 
 
-def plot(title: str, x_label: str, y_label: str, values: Sequence[float]) -> None:
-    """Show a curve over slice numbers."""
+def plot(title: str, x_label: str, y_label: str, values: Sequence[float], first: int = 1) -> None:
+    """Show a curve over slice numbers, which begin at ``first``."""
     chart = JClass("ij.gui.Plot")(title, x_label, y_label)
-    numbers = JArray(JDouble)([float(n) for n in range(1, len(values) + 1)])
+    numbers = JArray(JDouble)([float(n) for n in range(first, first + len(values))])
     chart.addPoints(numbers, JArray(JDouble)(list(values)), 2)  # 2: a line
     chart.show()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +70,35 @@ def save(run: Run) -> None:
             "No ROI in the ROI Manager was corrected. Edit some (and press Update), or choose to train on "
             "untouched slices, too."
         )
+    between = interpolated(corrected, (stack.height, stack.width)) if options.interpolate else []
+    replaced = {roi.slice_index for roi in between}
+    taken = [roi.corrected or (options.untouched and roi.index not in replaced) for roi in drawn]
+    left = [roi for roi, take in zip(drawn, taken, strict=True) if not take]
     run.status("writing the tomogram", 0.3)
-    target.mkdir(parents=True)
-    work.write(target / "tomogram.tif", stack, stack.whole())
-    between = _interpolated(corrected, stack) if options.interpolate else []
-    chosen = drawn if options.untouched else corrected
-    _write(target / "RoiSet.zip", chosen, between)
-    left = [roi for roi in drawn if not roi.corrected]
-    if left and not options.untouched:
-        _write(target / "model-output.zip", left, [])
+    with _complete_or_nothing(target) as partial:
+        work.write(partial / "tomogram.tif", stack, stack.whole())
+        _write(partial / "RoiSet.zip", list(compress(drawn, taken)), between)
+        if left:
+            _write(partial / "model-output.zip", left, [])
     run.status(f"{len(corrected)} corrected and {len(between)} interpolated ROIs are in {target}", 1.0)
+
+
+@contextmanager
+def _complete_or_nothing(target: Path) -> Iterator[Path]:
+    """Give a folder to fill, which gets its name when it is complete and is gone when that fails."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        partial.chmod(0o755)
+    except OSError as error:
+        raise OptionError(f"{target} cannot be made ({error.strerror}). Give another folder.") from error
+    try:
+        yield partial
+        partial.rename(target)
+    except OSError as error:
+        raise OptionError(f"{target} cannot be written ({error.strerror}). Give another folder.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _target(options: CorrectionOptions, stack: Stack) -> Path:
@@ -100,24 +122,26 @@ def _drawn(stack: Stack, options: CorrectionOptions) -> list[Drawn]:
     otherwise = label_from_name(options.roi_class)
     if otherwise is None:
         raise OptionError(f"roi_class={options.roi_class} is no class. Give one such as dej or {IGNORE_NAME}.")
-    found = []
-    for roi in rois:
-        name = str(roi.getName())
-        index = overlays.slice_of(roi, stack)
-        if index is None:
-            raise RoiError(
-                f"ROI {name} does not tell its slice. Go to the slice, select it, press Update in the ROI Manager."
-            )
-        label = label_from_name(name)
-        found.append(
-            Drawn(
-                index,
-                otherwise if label is None else label,
-                not overlays.as_exported(roi),
-                overlays.encoded(roi, index),
-            )
+    found = [_read(roi, stack, otherwise) for roi in rois]
+    # Who mends one piece of a layer has looked at its other pieces in that slice.
+    touched = {(roi.index, roi.label) for roi in found if roi.corrected}
+    return [replace(roi, corrected=(roi.index, roi.label) in touched) for roi in found]
+
+
+def _read(roi: Any, stack: Stack, otherwise: Label) -> Drawn:
+    name = str(roi.getName())
+    index = overlays.slice_of(roi, stack)
+    if index is None:
+        raise RoiError(
+            f"ROI {name} does not tell its slice. Go to the slice, select it, press Update in the ROI Manager."
         )
-    return found
+    label = label_from_name(name)
+    return Drawn(
+        index,
+        otherwise if label is None else label,
+        not overlays.as_exported(roi),
+        overlays.encoded(roi, index),
+    )
 
 
 def _write(path: Path, drawn: Sequence[Drawn], between: Sequence[Roi]) -> None:
@@ -135,29 +159,31 @@ def _write(path: Path, drawn: Sequence[Drawn], between: Sequence[Roi]) -> None:
                     archive.writestr(entry, source.read(entry))
 
 
-def _interpolated(corrected: Sequence[Drawn], stack: Stack) -> list[Roi]:
-    """Return DEJ bands of the slices between corrected ones, column by column; drawn slices stay."""
-    shape = (stack.height, stack.width)
-    edges: dict[int, npt.NDArray[np.float64]] = {}
+def interpolated(corrected: Sequence[Drawn], shape: tuple[int, int]) -> list[Roi]:
+    """Return DEJ bands of the slices between corrected ones, column by column.
+
+    A slice on which anything was drawn stays as it is.
+
+    Parameters
+    ----------
+    shape : (Y, X)
+        Of the image.
+    """
+    masks: dict[int, npt.NDArray[np.bool_]] = {}
     for roi in corrected:
         if roi.label == Label.DEJ:
-            edges[roi.index] = _edges(roi_mask(_shape_of(roi), shape))
-    slices = sorted(edges)
+            (read,) = read_roi_set(roi.content, name="the ROI Manager")
+            mask = roi_mask(read, shape)
+            masks[roi.index] = masks[roi.index] | mask if roi.index in masks else mask
+    edges = {index: _edges(mask) for index, mask in masks.items()}
+    drawn = {roi.index for roi in corrected}
     made = []
-    for before, after in pairwise(slices):
-        for index in range(before + 1, after):
-            share = (index - before) / (after - before)
-            both = (1 - share) * edges[before] + share * edges[after]
-            paths = _bands(both)
+    for before, after in pairwise(sorted(edges)):
+        for index in sorted(set(range(before, after)) - drawn):
+            paths = _bands(((after - index) * edges[before] + (index - before) * edges[after]) / (after - before))
             if paths:
-                name = f"dej-{index + 1:04d}-interpolated"
-                made.append(Roi(name, Label.DEJ, index, Paths(paths)))
+                made.append(Roi(f"dej-{index + 1:04d}-interpolated", Label.DEJ, index, Paths(paths)))
     return made
-
-
-def _shape_of(roi: Drawn) -> Roi:
-    (read,) = read_roi_set(roi.content, name="the ROI Manager")
-    return read
 
 
 def _edges(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from skinoct.errors import OptionError
 from skinoct_fiji.bridge import dialogs, overlays, windows
 from skinoct_fiji.bridge.images import Stack
 from skinoct_fiji.client import parse_json
@@ -17,6 +18,7 @@ from skinoct_fiji.options import (
     DEFAULT_MODEL,
     ExportOptions,
     from_macro,
+    one_of,
     parse_macro,
     to_macro,
 )
@@ -91,6 +93,16 @@ class DisplayOptions:
     """One of ``COLORS``."""
     opacity: int = 40
     """Percent."""
+    width: float = 0.0
+    """Pixels of the image that an outline is wide; 0 is as thin as the screen can draw."""
+
+    def __post_init__(self) -> None:
+        one_of("style", self.style, STYLES)
+        one_of("color", self.color, tuple(COLORS))
+        if not 0 <= self.opacity <= 100:
+            raise OptionError(f"opacity={self.opacity} is not a percentage. Give a number from 0 to 100.")
+        if not 0 <= self.width <= 100:
+            raise OptionError(f"width={self.width:g} is no width of a line. Give pixels, such as 2.")
 
 
 def display(run: Run) -> None:
@@ -105,28 +117,45 @@ def display(run: Run) -> None:
         overlays.restyle(image, _style(from_macro(DisplayOptions, run.call.options, DisplayOptions())))
         return
     before = overlays.snapshot(image)
+    now = _display_of(overlays.look(image))
     fields: list[dialogs.Field] = [
-        dialogs.Choice("style", "Style", "filled", STYLES),
-        dialogs.Choice("color", "Color", "by layer", tuple(COLORS)),
-        dialogs.Slider("opacity", "Opacity (%)", 40),
+        dialogs.Choice("style", "Style", now.style, STYLES),
+        dialogs.Choice("color", "Color", now.color, tuple(COLORS)),
+        dialogs.Slider("opacity", "Opacity (%)", now.opacity),
+        dialogs.Number("width", "Line width", now.width, 1, "pixels, 0 is hair-thin"),
     ]
-    values = dialogs.ask(DISPLAY, fields, changed=lambda now: overlays.restyle(image, _style(_display_options(now))))
+    values = dialogs.ask(DISPLAY, fields, changed=lambda changed: restyle(image, changed))
     if values is None:
         overlays.restore(image, before)
         return
-    options = _display_options(values)
-    overlays.restyle(image, _style(options))
-    run.ij.record(DISPLAY, parse_macro(to_macro(options, always=("style", "opacity"))))
+    restyle(image, values)
+    run.ij.record(DISPLAY, parse_macro(to_macro(_display_options(values), always=("style", "opacity"))))
+
+
+def restyle(image: Any, values: dialogs.Values) -> None:
+    """Make the overlay look as a dialog says at this moment; numbers that are half typed wait."""
+    if not any(isinstance(values[key], str) for key in ("opacity", "width")):
+        overlays.restyle(image, _style(_display_options(values)))
 
 
 def _display_options(values: dialogs.Values) -> DisplayOptions:
-    opacity = values["opacity"]
-    return DisplayOptions(
-        str(values["style"]), str(values["color"]), 40 if isinstance(opacity, str) else round(opacity)
-    )
+    for key in ("opacity", "width"):
+        if isinstance(values[key], str):
+            raise OptionError(f"'{values[key]}' is not a number. Give a number for the {key}.")
+    opacity = min(max(round(values["opacity"]), 0), 100)
+    width = min(max(float(values["width"]), 0.0), 100.0)
+    return DisplayOptions(str(values["style"]), str(values["color"]), opacity, width)
+
+
+def _display_of(style: overlays.Style | None) -> DisplayOptions:
+    """Return what a dialog begins with: how the overlay looks already."""
+    if style is None:
+        return DisplayOptions("hidden")
+    color = next((name for name, rgb in COLORS.items() if rgb == style.color), "by layer")
+    return DisplayOptions("filled" if style.filled else "outlines", color, style.opacity, style.width or 0.0)
 
 
 def _style(options: DisplayOptions) -> overlays.Style | None:
     if options.style == "hidden":
         return None
-    return overlays.Style(options.opacity, COLORS.get(options.color), filled=options.style == "filled")
+    return overlays.Style(options.opacity, COLORS[options.color], options.style == "filled", options.width)

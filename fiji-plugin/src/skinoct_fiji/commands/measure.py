@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
 
 from skinoct.errors import OptionError
+from skinoct.maps import THICKNESS
 from skinoct_fiji.bridge import dialogs, windows
-from skinoct_fiji.bridge.gateway import Gateway
 from skinoct_fiji.bridge.images import Stack
-from skinoct_fiji.client import Answer, parse_json
+from skinoct_fiji.client import parse_json
 from skinoct_fiji.commands import results, work
 from skinoct_fiji.commands.segment import server_models
 from skinoct_fiji.failures import Declined
@@ -27,26 +32,44 @@ def measure(run: Run) -> None:
     csv = _new_file(options.csv) if options.csv else None
     segmentation = options.segmentation()
     region = work.region_of(stack, segmentation)
-    accepts = [work.JSON, *([work.CSV] if csv else []), *([work.MAPS] if options.maps else [])]
+    calibrated = bool(stack.pixel_size_um() or options.pixel_size)
+    accepts = [work.JSON]
+    accepts += [work.CSV] if csv else []
+    accepts += [work.MAPS] if options.maps or (options.profile and not calibrated) else []
     answers = dict(zip(accepts, work.obtain(run, stack, region, segmentation, accepts), strict=True))
     if csv is not None:
         with csv.open("xb") as file:
-            file.write(answers[work.CSV].content)
-    _show(run.ij, stack, options, answers)
-    size = stack.pixel_size_um() or options.pixel_size
-    warning = "" if size else "; the image has no pixel size, so nothing is in um"
-    run.status(f"'{stack.title}' measured{warning}", 1.0)
-
-
-def _show(ij: Gateway, stack: Stack, options: MeasureOptions, answers: dict[str, Answer]) -> None:
+            file.write(_counted_from(answers[work.CSV].content, region.first))
     values = parse_json(answers[work.JSON])
-    thickness = [row.get("thickness_mean_um") for row in values.get("slices", [])]
-    results.tables(ij, stack, values, answers[work.JSON].model)
+    rows = list(values.get("slices", []))
+    results.tables(run.ij, stack, values, answers[work.JSON].model, first=region.first)
     if options.maps:
         windows.show_maps(answers[work.MAPS].content, f"{stack.title} maps")
     if options.profile:
-        known = [float("nan") if value is None else float(value) for value in thickness]
-        windows.plot(f"Epidermis of {stack.title}", "slice", "mean thickness (um)", known)
+        _plot(stack, region.first, rows, None if calibrated else answers[work.MAPS].content)
+    warning = "" if calibrated else "; the image has no pixel size, so nothing is in um"
+    run.status(f"'{stack.title}' measured{warning}", 1.0)
+
+
+def _plot(stack: Stack, first: int, rows: list[dict[str, Any]], maps: bytes | None) -> None:
+    """Plot the mean thickness of each slice: in micrometers, or in the pixels of ``maps`` without a pixel size."""
+    if maps is None:
+        known = [row.get("thickness_mean_um") for row in rows]
+        values = [float("nan") if value is None else float(value) for value in known]
+    else:
+        thickness = np.ma.masked_invalid(tifffile.imread(io.BytesIO(maps)).reshape(3, len(rows), -1)[THICKNESS])
+        values = [float(value) for value in thickness.mean(axis=1).filled(np.nan)]
+    unit = "um" if maps is None else "pixels"
+    windows.plot(f"Epidermis of {stack.title}", "slice", f"mean thickness ({unit})", values, first + 1)
+
+
+def _counted_from(csv: bytes, first: int) -> bytes:
+    """Return the server's CSV with slices counted as in the whole image."""
+    if first == 0:
+        return csv
+    head, *rows = csv.decode().splitlines(keepends=True)
+    moved = (row.partition(",") for row in rows)
+    return "".join([head, *(f"{int(number) + first}{comma}{rest}" for number, comma, rest in moved)]).encode()
 
 
 def _new_file(path: str) -> Path:

@@ -29,8 +29,8 @@ def show(stack: Stack, region: Region, options: SegmentOptions, answer: Answer) 
     return done
 
 
-def tables(ij: Gateway, stack: Stack, values: dict[str, Any], model: str) -> None:
-    """Show measurements: a row per tomogram and a row per slice; say what is missing and why."""
+def tables(ij: Gateway, stack: Stack, values: dict[str, Any], model: str, first: int = 0) -> None:
+    """Show measurements: a row per tomogram and one per slice from ``first`` (0-based); say what is missing and why."""
     rows = values.pop("slices", [])
     notes = values.pop("notes", [])
     size = values.pop("pixel_size_um", None) or {}
@@ -40,6 +40,6 @@ def tables(ij: Gateway, stack: Stack, values: dict[str, Any], model: str) -> Non
     whole |= {f"pixel size {axis} (um)": size.get(axis) for axis in ("x", "y", "z") if size}
     whole |= {"slices": shape[0] if shape else len(rows), "model sha256": digest}
     windows.append_row("DEJ measurements", whole)
-    windows.table(f"DEJ per slice of {stack.title}", [{"slice": n, **row} for n, row in enumerate(rows, 1)])
+    windows.table(f"DEJ per slice of {stack.title}", [{"slice": n, **row} for n, row in enumerate(rows, first + 1)])
     for note in notes:
         ij.log(f"Measure DEJ, '{stack.title}': {note}")

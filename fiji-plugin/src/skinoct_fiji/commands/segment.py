@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from skinoct.errors import OptionError
+from skinoct_fiji import batch
 from skinoct_fiji.bridge import dialogs
 from skinoct_fiji.bridge.gateway import Gateway
 from skinoct_fiji.bridge.images import Stack
@@ -32,7 +34,12 @@ def segment(run: Run) -> None:
     stack = Stack(run.call.image)
     options = options_of(run, stack)
     region = work.region_of(stack, options)
-    accepts = [FORMATS[options.show], *([work.JSON] if options.measure else [])]
+    target = Path(options.save).expanduser() / stack.title if options.save else None
+    if target is not None and batch.finished(target):
+        run.status(f"'{stack.title}' was finished earlier, see {target}", 1.0)
+        return
+    saved = list(batch.RESULTS.values()) if target else []
+    accepts = [FORMATS[options.show], *([work.JSON] if options.measure else []), *saved]
     try:
         answers = work.obtain(run, stack, region, options, accepts)
     except ImageError:
@@ -43,8 +50,17 @@ def segment(run: Run) -> None:
         return
     sentence = results.show(stack, region, options, answers[0])
     if options.measure:
-        results.tables(run.ij, stack, parse_json(answers[1]), answers[1].model)
+        results.tables(run.ij, stack, parse_json(answers[1]), answers[1].model, first=region.first)
+    if target is not None:
+        _save(target, [answer.content for answer in answers[-len(saved) :]])
     run.status(sentence, 1.0)
+
+
+def _save(target: Path, contents: list[bytes]) -> None:
+    try:
+        batch.store(target, dict(zip(batch.RESULTS, contents, strict=True)))
+    except OSError as error:
+        raise OptionError(f"{target} cannot be written ({error.strerror}). Give another folder.") from error
 
 
 def options_of(run: Run, stack: Stack) -> SegmentOptions:

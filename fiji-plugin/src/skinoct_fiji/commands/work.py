@@ -86,7 +86,7 @@ def _send(run: Run, stack: Stack, region: Region, options: SegmentOptions, clien
 
 def write(file: Path, stack: Stack, region: Region) -> None:
     """Write a region of an image as a TIFF."""
-    write_tomogram(file, RegionVoxels(stack, region), pixel_size_um=stack.pixel_size_um(), axis="Z")
+    write_tomogram(file, RegionVoxels(stack, region), pixel_size_um=stack.pixel_size_um(), axis=stack.axis)
 
 
 def _safe(title: str) -> str:
