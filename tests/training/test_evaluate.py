@@ -302,3 +302,20 @@ class TestCheck:
         image[1] = skin(1)[0][4]
         write_stack(data / "t0" / "tomogram.tif", image)
         assert "is the same image as slice 2 of t0" in self.findings(capsys, data, 1)
+
+
+def test_tuning_never_makes_decoding_worse(
+    trained: Path, make_data: MakeData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "net"
+    shutil.copytree(trained / "net", own)
+    data = make_data("tuning", 2, first_seed=20)
+    assert main(["tune", str(own), str(data), "--write", "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    errors = [float(line.rsplit(" ", 2)[1]) for line in said.splitlines() if line.endswith(" um")]
+    assert len(errors) > 15
+    before, after = load_checkpoint(trained / "net"), load_checkpoint(own)
+    assert after.card.weights_sha256 == before.card.weights_sha256
+    start = errors[0]
+    assert main(["tune", str(own), str(data), "--threads", "1"]) == 0
+    assert float(capsys.readouterr().out.splitlines()[0].rsplit(" ", 2)[1]) <= start

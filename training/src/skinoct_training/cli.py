@@ -15,6 +15,7 @@ COMMANDS = {
     "check": "look for mistakes in a training folder before anyone trains on it",
     "fit": "train a network on tomograms and ROI sets",
     "evaluate": "measure a checkpoint on annotated tomograms",
+    "tune": "choose the settings of ordered decoding for a checkpoint",
     "crossval": "train and measure with each tomogram left out in turn",
     "agree": "compare two doctors' ROI sets of one tomogram",
     "explain": "show what the network's filters respond to",

@@ -1,0 +1,97 @@
+"""Choose how lines are drawn through a network's probabilities, on tomograms that nothing else is measured on.
+
+Coordinate descent: one setting of the decoding after the other takes the value with the lowest error, as long as that
+helps. The network runs once; only decoding is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from skinoct.checkpoint import Checkpoint
+from skinoct.decode import DecodeConfig, OrderedDecoder
+from skinoct.engines import Engine
+from skinoct.intensity import IntensityConfig
+from skinoct.predictor import stack_neighbors
+from skinoct.segmentation import LabelArray, draw_layers
+from skinoct.unet import UNetConfig
+from skinoct_training.dataset import Case, LabelOptions, load_volumes
+from skinoct_training.metrics import column_errors
+from skinoct_training.validation import densest_window
+
+CANDIDATES: dict[str, tuple[Any, ...]] = {
+    "dej_step_price": (0.3, 0.6, 1.0, 2.0, 3.0, 5.0, 8.0),
+    "dej_reach": (1, 2, 3),
+    "smooth_columns": (1.0, 2.0, 3.0, 5.0, 8.0),
+    "smooth_slices": (0.0, 1.0, 2.0),
+    "floor": (0.005, 0.02, 0.05, 0.1),
+}
+"""Values that are tried, in this order."""
+SLICES = 8
+"""Consecutive slices of each tomogram."""
+LEAST_GAIN = 0.005
+"""A change must lower the error by this share; less is chance."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the network says about some slices, and the truth."""
+
+    probabilities: npt.NDArray[np.float16]
+    """(Z, 5, Y, X)."""
+    labels: LabelArray
+    """(Z, Y, X)."""
+
+
+def gather(checkpoint: Checkpoint, engine: Engine, cases: list[Case], labels: LabelOptions) -> Iterable[Evidence]:
+    """Run the network over annotated tomograms at its own pixel size.
+
+    Raises
+    ------
+    DatasetError
+        When a tomogram cannot be used.
+    """
+    card = checkpoint.card
+    context = UNetConfig(**card.architecture.config).in_slices // 2
+    intensity = IntensityConfig(**card.intensity)
+    for volume in load_volumes(cases, pixel_um=card.pixel_size_um, intensity=intensity, options=labels):
+        window = densest_window(volume, SLICES)
+        found = [
+            engine.probabilities(stack_neighbors(window.images, z, 1, context)).astype(np.float16)
+            for z in range(len(window.images))
+        ]
+        yield Evidence(np.concatenate(found), window.labels)
+
+
+def error_um(evidence: Sequence[Evidence], config: DecodeConfig, pixel_um: float) -> float:
+    """Return the mean over tomograms of the DEJ's error, a missing DEJ counted as lying at the edge of the image."""
+    scores = []
+    for item in evidence:
+        slices, _, rows, columns = item.probabilities.shape
+        decoder = OrderedDecoder(config, (slices, rows, columns))
+        decoder.add(item.probabilities.astype(np.float32))
+        guess = draw_layers(decoder.finish().boundaries, rows)
+        scores.append(column_errors(guess, item.labels, pixel_um).score_um)
+    return float(np.nanmean(scores))
+
+
+def tune(evidence: Sequence[Evidence], start: DecodeConfig, pixel_um: float, say: Say) -> DecodeConfig:
+    """Return the settings with the lowest error that one pass over ``CANDIDATES`` finds; each trial is said."""
+    config, best = start, error_um(evidence, start, pixel_um)
+    say(f"as it is: {best:.2f} um")
+    for name, values in CANDIDATES.items():
+        for value in values:
+            trial = config.model_copy(update={name: value})
+            if trial == config:
+                continue
+            error = error_um(evidence, trial, pixel_um)
+            say(f"{name} = {value:g}: {error:.2f} um")
+            if error < best * (1 - LEAST_GAIN):
+                config, best = trial, error
+    return config
