@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -12,25 +11,17 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import tifffile
 
-from skinoct.labels import Label
-from skinoct.maps import write_maps
-from skinoct.measure import measure_segmentation
-from skinoct.roi_light import light_rois
-from skinoct.rois import trace, write_roi_set
-from skinoct.segmentation import ModelIdentity, Segmentation
-from skinoct.tomogram import PixelSize, write_labels
 from skinoct_fiji.cli import main
+
+from .fake_server import FakeServer, handler
 
 HERE = Path(__file__).parent
 OPEN_MENUS = "--add-opens=java.desktop/sun.awt.X11=ALL-UNNAMED --add-opens=java.desktop/sun.awt=ALL-UNNAMED"
@@ -298,9 +289,18 @@ def door_b(stock_fiji: Session, fake: FakeServer) -> Iterator[Session]:
     """Run each test on a stock Fiji without images or dialogs."""
     fake.reset()
     close_all(stock_fiji)
+    for key, value in {"server": fake.url, "options": "", "key": ""}.items():
+        stock_fiji(f"ij.Prefs.set('skinoct.{key}', {value!r})")
     yield stock_fiji
     fake.reset()
     close_all(stock_fiji)
+
+
+@pytest.fixture(params=["python", pytest.param("scripts", marks=pytest.mark.fiji)])
+def either(request: pytest.FixtureRequest) -> Session:
+    """Run a test twice: entries that Python runs, and the scripts of a stock Fiji. Both must do the same."""
+    session: Session = request.getfixturevalue("quiet" if request.param == "python" else "door_b")
+    return session
 
 
 def close_all(session: Session) -> None:
@@ -312,7 +312,8 @@ def close_all(session: Session) -> None:
             w.windowClosing(None)
         elif isinstance(w, JClass('java.awt.Dialog')):
             w.dispose()
-    return not [t for t in threading.enumerate() if t.name.startswith('skinoct ')]""")
+    busy = JClass('java.lang.System').getProperty('skinoct.busy')  # of the scripts of a stock Fiji
+    return busy is None and not [t for t in threading.enumerate() if t.name.startswith('skinoct ')]""")
     session.until("_close()")
     session("""for _i in list(ij.WindowManager.getIDList() or ()):
     _m = ij.WindowManager.getImage(_i); _m.changes = False; _m.close()""")
@@ -322,161 +323,11 @@ def close_all(session: Session) -> None:
     session("_m = ij.Recorder.getInstance(); _m and _m.close()")
 
 
-@dataclass
-class FakeServer:
-    """The contract of the server in a few lines, so that every failure can be had at will."""
-
-    url: str = ""
-    slices_per_second: float = 1000.0
-    api_version: int = 1
-    key: str | None = None
-    full: bool = False
-    failure: str | None = None
-    html: bool = False
-    deleted: list[str] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    queries: list[str] = field(default_factory=list)
-    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def reset(self) -> None:
-        fresh = FakeServer(self.url, jobs=self.jobs)
-        self.__dict__.update(fresh.__dict__)
-
-    def shape(self, job: str) -> tuple[int, ...]:
-        return self.jobs[job]["shape"]
-
-
-def segmentation(shape: tuple[int, ...]) -> Segmentation:
-    """Make flat layers: epidermis from a fifth of the height, DEJ from the half, dermis from six tenths."""
-    depth, height, width = shape
-    share = np.array([0.0, 0.2, 0.5, 0.6])[:, None, None]
-    tops = np.round(share * height) + np.zeros((4, depth, width))
-    return Segmentation(
-        shape=(depth, height, width),
-        decode="ordered",
-        boundaries=tops.astype(np.float32),
-        pixel_labels=None,
-        confidence=np.full((depth, width), 0.8, np.float32),
-        overhang=np.zeros((depth, width), bool),
-        pixel_size_um=PixelSize(0.9, 0.9, 0.9),
-        band_thickness_um=5.0,
-        model=ModelIdentity("phantom-v1", "0" * 64),
-    )
-
-
-def answer(shape: tuple[int, ...], accept: str) -> bytes:
-    """Write flat layers as the server would."""
-    result, out = segmentation(shape), io.BytesIO()
-    match accept:
-        case "application/zip":
-            write_roi_set(out, trace(result.blocks()))
-        case "application/vnd.skinoct.dej+zip":
-            write_roi_set(out, trace(result.blocks(), labels_to_trace=[Label.DEJ]))
-        case "application/vnd.skinoct.light+zip":
-            write_roi_set(out, light_rois(result))
-        case "application/vnd.skinoct.maps+tiff":
-            write_maps(out, result)
-        case "application/json":
-            out.write(measure_segmentation(result).model_dump_json().encode())
-        case "text/csv":
-            out.write(measure_segmentation(result).to_csv().encode())
-        case _:
-            write_labels(out, result.blocks(), result.shape, pixel_size_um=result.pixel_size_um)
-    return out.getvalue()
-
-
-def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-        def send(self, status: int, body: Any, kind: str = "application/json", **headers: str) -> None:
-            content = body if isinstance(body, bytes) else json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **headers}.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def problem(self, status: int, detail: str, **headers: str) -> None:
-            body = {"type": "about:blank", "title": "no", "status": status, "detail": detail}
-            self.send(status, body, "application/problem+json", **headers)
-
-        def allowed(self) -> bool:
-            if fake.html:
-                self.send(200, b"<html>It works!</html>", "text/html")
-                return False
-            if fake.key and self.headers.get("Authorization") != f"Bearer {fake.key}" and "health" not in self.path:
-                self.problem(401, "This server needs an API key.")
-                return False
-            return True
-
-        def do_GET(self) -> None:
-            if not self.allowed():
-                return
-            if self.path == "/healthz":
-                body = {"service": "skinoct-server", "version": "0.1.0", "api_version": fake.api_version}
-                self.send(200, body)
-            elif self.path == "/models":
-                model = {"name": "phantom-v1", "sha256": "0" * 64, "default": True, "description": "a fake"}
-                self.send(200, [{**model, "pixel_size_um": 0.9}])
-            elif self.path == "/readyz":
-                self.send(503, {}) if fake.full else self.send(200, {"status": "ready"})
-            elif self.path.endswith("/result"):
-                headers = {"X_Skinoct_Model": "phantom-v1", "X_Skinoct_Model_Sha256": "0" * 64}
-                accept = self.headers["Accept"]
-                job = self.path.split("/")[2]
-                if job in fake.jobs:
-                    self.send(200, answer(fake.shape(job), accept), accept, **headers)
-                else:
-                    self.problem(404, "There is no such job.")
-            else:
-                self.job(self.path.split("/")[-1])
-
-        def job(self, job: str, status: int = 200, **headers: str) -> None:
-            state = fake.jobs[job]
-            total = state["shape"][0]
-            done = min(total, int((time.monotonic() - state["start"]) * fake.slices_per_second))
-            body = {
-                "id": job, "slices_done": done, "slices_total": total, "detail": "", "model": "phantom-v1",
-                "model_sha256": "0" * 64, "input_sha256": "0" * 64, "created": 0.0,
-                "seconds_left": (total - done) / fake.slices_per_second,
-                "state": "done" if done == total else "running",
-            }  # fmt: skip
-            if fake.failure:
-                problem = {"title": "no", "status": 422, "detail": fake.failure}
-                body |= {"state": "failed", "problem": problem}
-            self.send(status, body, **headers)
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if not self.allowed():
-                return
-            if fake.full:
-                self.problem(429, "Too many tomograms are waiting.", Retry_After="1")
-                return
-            fake.bodies.append(body)
-            fake.queries.append(self.path)
-            array = tifffile.imread(io.BytesIO(body))
-            job = uuid.uuid4().hex
-            shape = array.shape if array.ndim == 3 else (1, *array.shape)
-            fake.jobs[job] = {"start": time.monotonic(), "shape": shape}
-            self.job(job, 202, Location=f"/jobs/{job}")
-
-        def do_DELETE(self) -> None:
-            fake.deleted.append(self.path.split("/")[-1])
-            self.send(200, {})
-
-    return Handler
-
-
 @pytest.fixture(scope="session")
 def fake() -> Iterator[FakeServer]:
     """Run a fake server on a free port."""
     fake = FakeServer()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(fake))
     server.daemon_threads = True
     fake.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -1,13 +1,17 @@
-"""Correct in the ROI Manager, save for training; segment a folder from the menu's macro line."""
+"""Correct in the ROI Manager, save for training, check and train; the same from Python and from a stock Fiji."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
 import tifffile
 
+from skinoct.checkpoint import load_checkpoint
 from skinoct.labels import Label
 from skinoct.rois import rasterize, read_roi_set
+from skinoct_training.cli import main as train
 
 pytestmark = pytest.mark.imagej
 
@@ -15,6 +19,11 @@ pytestmark = pytest.mark.imagej
 def run(session, command, options):
     code = f'run("{command}", "{options}"); return "done";'
     assert session(f"str(ij.IJ.runMacro({code!r}))") == "done"
+
+
+def sentence(session, code):
+    """Return the error that a macro ends with, however it is broken into lines."""
+    return " ".join(session(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
 
 
 def export_and_move(session, fake, slices):
@@ -29,9 +38,9 @@ def labels_of(path, name="RoiSet.zip"):
     return rasterize(read_roi_set(path / name), (6, 100, 128), default=Label.UNLABELED)
 
 
-def test_only_corrected_slices_are_for_training(quiet, fake, tmp_path):
-    export_and_move(quiet, fake, [2, 5])
-    run(quiet, "Save correction for training...", f"folder=[{tmp_path}] name=patient-1")
+def test_only_corrected_slices_are_for_training(either, fake, tmp_path):
+    export_and_move(either, fake, [2, 5])
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=patient-1")
     target = tmp_path / "patient-1"
     assert tifffile.imread(target / "tomogram.tif").shape == (6, 100, 128)
     labels = labels_of(target)
@@ -40,35 +49,133 @@ def test_only_corrected_slices_are_for_training(quiet, fake, tmp_path):
     assert all("corrected" in roi.name for roi in read_roi_set(target / "RoiSet.zip"))
     assert len(read_roi_set(target / "model-output.zip")) == 4
     code = f'run("Save correction for training...", "folder=[{tmp_path}] name=patient-1");'
-    assert "not overwritten" in quiet(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))")
+    assert "not overwritten" in sentence(either, code)
 
 
-def test_slices_between_are_interpolated_and_drawn_ones_stay(quiet, fake, tmp_path):
-    export_and_move(quiet, fake, [1, 5])
-    quiet("roi = manager.getRoi(4); roi.setLocation(roi.getXBase(), roi.getYBase() + 8.0)")
-    run(quiet, "Save correction for training...", f"folder=[{tmp_path}] name=p interpolate")
+def test_slices_between_are_interpolated_and_drawn_ones_stay(either, fake, tmp_path):
+    export_and_move(either, fake, [1, 5])
+    either("roi = manager.getRoi(4); roi.setLocation(roi.getXBase(), roi.getYBase() + 8.0)")
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p interpolate")
     labels = labels_of(tmp_path / "p")
     tops = [int(np.flatnonzero(labels[z, :, 64] == Label.DEJ)[0]) for z in range(5)]
     assert tops == [60, 62, 64, 66, 68]
     assert not labels[5].any()
 
 
-def test_untouched_slices_only_when_asked(quiet, fake, tmp_path):
-    export_and_move(quiet, fake, [])
+def test_untouched_slices_only_when_asked(either, fake, tmp_path):
+    export_and_move(either, fake, [])
     code = f'run("Save correction for training...", "folder=[{tmp_path}] name=p");'
-    assert "No ROI" in quiet(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))")
+    assert "No ROI" in sentence(either, code)
     assert not (tmp_path / "p").exists()
-    run(quiet, "Save correction for training...", f"folder=[{tmp_path}] name=p untouched")
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p untouched")
     assert labels_of(tmp_path / "p").any(axis=(1, 2)).all()
 
 
-def test_folder_entry_ends_with_a_table(quiet, fake, live_server, make_tiff, tmp_path):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    (folder / "a.tif").write_bytes(make_tiff(3, 40, 60))
-    (folder / "b.tif").write_bytes(b"no TIFF")
-    run(quiet, "Segment folder...", f"folder=[{folder}] out=[{tmp_path / 'out'}] server={live_server.url}")
-    table = "JClass('ij.measure.ResultsTable').getResultsTable('Segmented folder')"
-    assert quiet(f"[str({table}.getStringValue('state', n)) for n in range(2)]") == ["done", "failed"]
-    assert (tmp_path / "out" / "a.tif" / "labels.tif").exists()
-    quiet("ij.WindowManager.getWindow('Segmented folder').close(False)")
+def slices_of(path, word, name="RoiSet.zip"):
+    return sorted(roi.slice_index + 1 for roi in read_roi_set(path / name) if word in roi.name)
+
+
+def test_slice_with_anything_drawn_on_it_is_not_interpolated(either, fake, tmp_path):
+    export_and_move(either, fake, [1, 5])
+    either("mine = JClass('ij.gui.Roi')(10, 10, 20, 20); mine.setName('ignore-here'); mine.setPosition(3)")
+    either("manager.addRoi(mine)")
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p interpolate")
+    assert slices_of(tmp_path / "p", "interpolated") == [2, 4]
+    assert slices_of(tmp_path / "p", "corrected") == [1, 3, 5]
+    assert not labels_of(tmp_path / "p")[2].any()
+
+
+def test_interpolated_slices_take_the_place_of_the_models(either, fake, tmp_path):
+    export_and_move(either, fake, [1, 4])
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p interpolate untouched")
+    assert slices_of(tmp_path / "p", "dej") == [1, 2, 3, 4, 5, 6]
+    assert slices_of(tmp_path / "p", "model") == [5, 6]
+    assert slices_of(tmp_path / "p", "dej", "model-output.zip") == [2, 3]
+
+
+def test_other_pieces_of_a_corrected_layer_go_with_it(either, fake, tmp_path):
+    """A band in two pieces: who moves one has looked at the other."""
+    either("img = ij.IJ.createImage('skin', '8-bit ramp', 128, 100, 6); img.show()")
+    run(either, "Export layers to ROI Manager", f"server={fake.url}")
+    either("""
+from skinoct_fiji.bridge import overlays
+manager = ij.RoiManager.getInstance2(); manager.reset()
+pieces = []
+for _x, _z in ((0, 2), (70, 2), (0, 4)):
+    _p = JClass('ij.gui.Roi')(_x, 50, 50, 6); _p.setName(f'dej-{_z}-{_x}'); _p.setPosition(_z); pieces.append(_p)
+overlays.to_manager(pieces)
+manager.getRoi(0).setLocation(0.0, 54.0)""")
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p")
+    assert slices_of(tmp_path / "p", "corrected") == [2, 2]
+    assert slices_of(tmp_path / "p", "model", "model-output.zip") == [4]
+
+
+def test_bands_in_pieces_are_interpolated_where_both_slices_have_them(either, fake, tmp_path):
+    either("img = ij.IJ.createImage('skin', '8-bit ramp', 128, 100, 6); img.show()")
+    either("manager = ij.RoiManager.getRoiManager()")
+    for x, y, width, number in ((0, 40, 128, 1), (0, 47, 50, 4), (70, 47, 58, 4)):
+        either(f"r = JClass('ij.gui.Roi')({x}, {y}, {width}, 6); r.setName('dej'); r.setPosition({number})")
+        either("manager.addRoi(r)")
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p interpolate")
+    labels = labels_of(tmp_path / "p")
+    dej = labels[1] == Label.DEJ
+    assert dej[:, :50].any(axis=0).all()
+    assert dej[:, 70:].any(axis=0).all()
+    assert not dej[:, 50:70].any()
+    assert np.flatnonzero(dej[:, 10]).tolist() == [42, 43, 44, 45, 46, 47]
+
+
+def test_nothing_is_left_behind_when_the_image_cannot_be_written(quiet, fake, tmp_path):
+    export_and_move(quiet, fake, [2])
+    (tmp_path / "file").write_text("no folder")
+    code = f'run("Save correction for training...", "folder=[{tmp_path / "file"}] name=p");'
+    assert "Give another folder" in sentence(quiet, code)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+TINY = {
+    "network": {"in_slices": 3, "stem": [2, 2], "widths": [8, 12]},
+    "crop": [48, 48],
+    "epoch_images": 8,
+    "batch": 4,
+    "val_slices": 4,
+}
+
+
+def correct(session, fake, path, data):
+    """What a doctor does: open, export, move the DEJ of two slices, Update, save."""
+    session(f"img = ij.IJ.openImage({str(path)!r}); img.show()")
+    run(session, "Export layers to ROI Manager", f"server={fake.url}")
+    session("manager = ij.RoiManager.getInstance2()")
+    for number in (2, 6):
+        session(f"manager.select({number - 1}); roi = img.getRoi()")
+        session("roi.setLocation(roi.getXBase(), roi.getYBase() + 4.0); manager.runCommand('Update')")
+    session("manager.runCommand('Deselect')")
+    run(session, "Save correction for training...", f"folder=[{data}] interpolate")
+    session("manager.reset(); img.changes = False; img.close()")
+
+
+def test_correction_goes_through_check_and_fit_as_it_is(either, fake, make_tiff, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    fake.wave, data = 3.0, tmp_path / "data"
+    for name, seed in (("patient-1", 1), ("patient-2", 2)):
+        path = tmp_path / f"{name}.tif"
+        path.write_bytes(make_tiff(8, 64, 96, seed=seed))
+        correct(either, fake, path, data)
+    for name in ("patient-1", "patient-2"):
+        target = data / name
+        assert slices_of(target, "corrected") == [2, 6]
+        assert slices_of(target, "interpolated") == [3, 4, 5]
+        assert slices_of(target, "model", "model-output.zip") == [1, 3, 4, 5, 7, 8]
+        np.testing.assert_array_equal(
+            tifffile.imread(target / "tomogram.tif"), tifffile.imread(tmp_path / f"{name}.tif")
+        )
+    assert train(["check", str(data)]) == 0
+    report = capsys.readouterr().out
+    assert "ERROR" not in report
+    assert "DEJ band is" not in report
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    assert train(["fit", str(data), "--out", "net", "--epochs", "2", "--config", "tiny.json", "--threads", "1"]) == 0
+    card = load_checkpoint("net").card
+    assert set(card.data["files"]) == {"patient-1", "patient-2"}
+    assert card.pixel_size_um == pytest.approx(0.9)

@@ -17,6 +17,7 @@ from skinoct_fiji.bridge.jvm import find_installation
 from skinoct_fiji.cli import main
 from skinoct_fiji.client import Request, ServerClient, UnreachableError, Watcher
 from skinoct_fiji.commands import correction, folder, layers, measure, segment
+from skinoct_fiji.doctor import examine
 from skinoct_fiji.failures import FijiError
 from skinoct_fiji.installer import install, installed, scripts, uninstall
 from skinoct_fiji.options import ExportOptions, MeasureOptions, SegmentOptions, parse_macro
@@ -200,3 +201,47 @@ def test_doctor_names_problems_with_their_cure(live_server, imagej_jar, capsys):
     report = capsys.readouterr().out
     assert "PROBLEM" in report
     assert "skinoct-server serve" in report
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"key": "secret"}, "Ask whoever runs it for a key"),
+        ({"html": True}, "Check the address"),
+        ({"api_version": 99}, "Update the plugin"),
+        ({"api_version": 0}, "Update the server"),
+        ({"full": True}, "busy"),
+        ({}, "models: phantom-v1"),
+    ],
+)
+def test_doctor_says_the_cure_for_every_state_of_a_server(fake, state, words):
+    fake.reset()
+    fake.__dict__.update(state)
+    *_, finding = examine(None, fake.url, None)
+    fake.reset()
+    assert words in finding.text
+    assert finding.good == (not state)
+
+
+def with_version(fiji, version):
+    """Put a constant such as ``ij.ImageJ.VERSION`` where the doctor reads it."""
+    with zipfile.ZipFile(fiji / "jars" / "ij-1.54p.jar", "w") as jar:
+        jar.writestr("ij/ImageJ.class", b"\x01\x00" + bytes([len(version)]) + version.encode() + b"\x01")
+
+
+def test_doctor_tells_scripts_of_another_version(empty_fiji, fake):
+    fake.reset()
+    with_version(empty_fiji, "1.54p")
+    for path in install(empty_fiji)[:1]:
+        path.write_text(path.read_text() + "// skinoct, older")
+    texts = [finding.text for finding in examine(empty_fiji, fake.url, None)]
+    assert any("ImageJ 1.54p" in text for text in texts)
+    assert any("not installed or of another version" in text and "skinoct-fiji install" in text for text in texts)
+
+
+def test_doctor_says_how_to_update_an_old_fiji(empty_fiji, fake):
+    fake.reset()
+    with_version(empty_fiji, "1.48v")
+    findings = [finding for finding in examine(empty_fiji, fake.url, None) if "1.48v" in finding.text]
+    assert [finding.good for finding in findings] == [False]
+    assert "Help > Update" in findings[0].text

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import signal
 
 import httpx
 import numpy as np
 import pytest
 import tifffile
+
+from skinoct.rois import read_roi_set
 
 pytestmark = pytest.mark.imagej
 
@@ -56,6 +61,45 @@ def test_click_with_the_real_server(opened, live_server):
     session.ok("Segment skin")
     session.until("'12 slices' in status() or 'no DEJ' in status()")
     assert "tiny" in session("status()")
+
+
+def test_roi_set_opens_in_imagejs_own_roi_manager(opened, live_server, tmp_path):
+    session, content = opened
+    answer = httpx.post(f"{live_server.url}/segment", content=content, headers={"Accept": "application/zip"})
+    path = tmp_path / "RoiSet.zip"
+    path.write_bytes(answer.content)
+    rois = read_roi_set(path)
+    code = f'roiManager("Open", "{path}"); return "" + roiManager("count");'
+    assert session(f"str(ij.IJ.runMacro({code!r}))") == str(len(rois))
+    read = "ij.RoiManager.getInstance2().getRoisAsArray()"
+    assert session(f"[r.getPosition() for r in {read}]") == [roi.slice_index + 1 for roi in rois]
+    assert session(f"[str(r.getName()) for r in {read}]") == [roi.name for roi in rois]
+    assert session("window('Error') is None and window('Log') is None")
+
+
+def test_server_that_is_killed_at_work_is_said(opened, start_server):
+    """Its engine stands still, so the job is at work for certain when everything is killed."""
+    session, _ = opened
+    server = start_server("--device", "torch")
+    engines = [pid for name, pid in server.children().items() if name.startswith("engine")]
+    for pid in engines:
+        os.kill(pid, signal.SIGSTOP)
+    session(f"ij.remember({{'server': {server.url!r}, 'options': ''}})")
+    session.choose("Plugins", "Skin", "Segment skin")
+    session.until("window('Segment skin') is not None")
+    session.ok("Segment skin")
+    session.until("'(Escape stops)' in status() and ('slice' in status() or 'waiting' in status())")
+    server.process.kill()
+    server.process.wait(10)
+    for pid in engines:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    session.until("window('skinoct') is not None", 60)
+    sentence = session.message()
+    assert "went away while it was working" in sentence
+    assert "your image is unchanged" in sentence
+    assert session("img.getOverlay()") is None
+    assert session.windows() == ["ImageJ", "skin.tif"]
 
 
 def test_server_says_what_is_wrong_with_an_image(quiet, live_server):

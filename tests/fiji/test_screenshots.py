@@ -122,6 +122,12 @@ def test_picture_of_the_roi_manager(shown, server):
     session("manager.select(11)")
     time.sleep(1.5)
     picture(session, "fiji-rois", (528, 0, 1137, 640))
+    session("ij.remember({'dataset': '/data/ours'})")
+    session.choose("Plugins", "Skin", "Save correction for training...")
+    session.until("window('Save correction for training') is not None")
+    time.sleep(1)
+    picture(session, "fiji-correction", (400, 0, 1137, 640))
+    session.press("Save correction for training", "Cancel")
     session("manager.close()")
     session("""for _w in list(ij.WindowManager.getNonImageWindows()):
     if 'DEJ' in str(_w.getTitle()): _w.close(False)""")

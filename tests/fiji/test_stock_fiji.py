@@ -1,11 +1,15 @@
-"""Door B: the installed scripts in a stock Fiji; needs FIJI_DIR."""
+"""The installed scripts in a stock Fiji; needs FIJI_DIR. What both ways do alike is in the tests with ``either``."""
 
 from __future__ import annotations
 
-import io
+import contextlib
+import os
+import signal
 
 import pytest
-import tifffile
+
+from skinoct_fiji.commands.correction import CorrectionOptions
+from skinoct_fiji.options import MeasureOptions, to_macro
 
 pytestmark = pytest.mark.fiji
 
@@ -37,20 +41,6 @@ def test_click_through_the_dialog_and_the_recorder(door_b, fake):
     door_b("ij.Recorder.getInstance().close()")
 
 
-def test_macro_line_gives_what_door_a_gives(door_b, fake):
-    open_stack(door_b)
-    door_b("img.setOverlay(JClass('ij.gui.Overlay')(JClass('ij.gui.Roi')(5, 5, 20, 20)))")
-    door_b("img.setRoi(20, 10, 40, 30)")
-    macro(door_b, f'run("Segment skin", "server={fake.url} opacity=60 slices=3-5 selection"); return "done";')
-    assert door_b.until("result") == "done"
-    assert door_b("img.getOverlay().size()") == 4
-    assert door_b(f"[r.getPosition() for r in {OURS}]") == [3, 4, 5]
-    assert door_b(f"(lambda b: (b.x, b.y, b.width, b.height))({OURS}[0].getBounds())") == [20, 25, 40, 3]
-    assert door_b(f"{OURS}[0].getFillColor().getAlpha()") == 153
-    assert tifffile.imread(io.BytesIO(fake.bodies[-1])).shape == (3, 30, 40)
-    assert door_b("img.getRoi().getBounds().width") == 40
-
-
 def test_other_entries(door_b, fake):
     open_stack(door_b)
     macro(
@@ -60,30 +50,12 @@ def test_other_entries(door_b, fake):
         'run("Layer display...", "style=outlines color=yellow opacity=100"); '
         f'run("Measure DEJ", "server={fake.url} maps"); return "done";',
     )
-    assert door_b.until("result", 30) == "done"
+    assert door_b.until("result", 60) == "done"
     assert door_b("ij.RoiManager.getInstance2().getCount()") == 6
     assert door_b(f"{OURS}[0].getStrokeColor().getRGB() & 0xffffff") == 0xFFDD33
     value = "JClass('ij.measure.ResultsTable').getResultsTable('DEJ measurements').getValue('thickness_mean_um', 0)"
     assert door_b(value) == pytest.approx(31.5)
     assert door_b("ij.WindowManager.getImage('skin maps') is not None")
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ("server=http://127.0.0.1:9", "skinoct-server serve"),
-        ("opactiy=40", "no option 'opactiy'"),
-        ("opacity=400", "not a percentage"),
-        ("slices=5-90", "not a range"),
-        ("selection", "no rectangle selected"),
-    ],
-)
-def test_errors_are_sentences_that_a_macro_can_catch(door_b, fake, options, words):
-    open_stack(door_b)
-    options = options if "server=" in options else f"server={fake.url} {options}"
-    code = f'run("Segment skin", "{options}"); return "went on";'
-    sentence = door_b(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))")
-    assert words in " ".join(sentence.split())
 
 
 def test_error_that_nobody_catches_is_shown_and_ends_the_macro(door_b, fake):
@@ -94,16 +66,46 @@ def test_error_that_nobody_catches_is_shown_and_ends_the_macro(door_b, fake):
     assert door_b.until("result") != "went on"
 
 
-def test_escape_cancels_on_the_server(door_b, fake):
-    open_stack(door_b)
-    fake.slices_per_second = 0.2
-    door_b(f"ij.Prefs.set('skinoct.server', {fake.url!r})")
-    door_b.choose("Plugins", "Skin", "Segment skin")
-    door_b.until("window('Segment skin') is not None")
-    door_b.ok("Segment skin")
-    door_b.until("'slice 0 of 6' in status()")
-    door_b.focus("skin")
-    door_b.xdotool("key", "Escape")
-    assert "Stopped" in door_b.message()
-    assert len(fake.deleted) == 1
+def test_server_that_is_killed_at_work_is_said(door_b, start_server, make_tiff, tmp_path):
+    path = tmp_path / "skin.tif"
+    path.write_bytes(make_tiff(12, 64, 96))
+    door_b(f"img = ij.IJ.openImage({str(path)!r}); img.show()")
+    server = start_server()
+    engines = [pid for name, pid in server.children().items() if name.startswith("engine")]
+    for pid in engines:
+        os.kill(pid, signal.SIGSTOP)
+    macro(door_b, f'run("Segment skin", "server={server.url}"); return "went on";')
+    door_b.until("'(Escape stops)' in status() and ('slice' in status() or 'waiting' in status())")
+    server.process.kill()
+    server.process.wait(10)
+    for pid in engines:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    door_b.until("window('Macro Error') is not None", 60)
+    assert "went away while it was working" in " ".join(door_b.message("Macro Error").split())
     assert door_b("img.getOverlay()") is None
+
+
+def test_dialogs_record_the_line_that_the_other_way_records(door_b, fake, tmp_path):
+    """Every entry with a dialog: what the Recorder writes is what Python's options would write."""
+    open_stack(door_b)
+    macro(door_b, f'run("Export layers to ROI Manager", "server={fake.url}"); return "done";')
+    door_b.until("result")
+    door_b("_r = ij.RoiManager.getInstance2().getRoi(1); _r.setLocation(_r.getXBase(), _r.getYBase() + 5.0)")
+    door_b("ij.IJ.selectWindow('skin'); ij.IJ.run('Record...')")
+    door_b.until("bool(ij.Recorder.record)")
+    door_b(f"ij.Prefs.set('skinoct.dataset', {str(tmp_path)!r})")
+    lines = {
+        "Measure DEJ": MeasureOptions(server=fake.url, maps=True, pixel_size=0.0),
+        "Save correction for training...": CorrectionOptions(folder=str(tmp_path), name="skin"),
+    }
+    always = {"Measure DEJ": ("server",), "Save correction for training...": ("folder", "name")}
+    for label, options in lines.items():
+        door_b("ij.IJ.selectWindow('skin')")
+        door_b.choose("Plugins", "Skin", label)
+        title = label.removesuffix("...")
+        door_b.until(f"window({title!r}) is not None")
+        door_b.ok(title)
+        line = f'run("{label}", "{to_macro(options, always=always[label])}");'
+        door_b.until(f"{line!r} in str(ij.Recorder.getInstance().getText())")
+    door_b("ij.Recorder.getInstance().close()")

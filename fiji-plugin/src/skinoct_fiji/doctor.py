@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skinoct.errors import SkinoctError
+from skinoct.wire import API_VERSION
 from skinoct_fiji import __version__
 from skinoct_fiji.bridge.jvm import find_installation, find_java
 from skinoct_fiji.client import ServerClient
@@ -75,4 +76,5 @@ def _server(server: str, key: str | None) -> Finding:
             models = [model.name for model in client.models()]
     except SkinoctError as error:
         return Finding(False, str(error))
-    return Finding(True, f"skinoct-server {info.version} at {client.url}, models: {', '.join(models)}")
+    same = "" if info.version == __version__ else f" (this is {__version__}; both speak version {API_VERSION})"
+    return Finding(True, f"skinoct-server {info.version}{same} at {client.url}, models: {', '.join(models)}")

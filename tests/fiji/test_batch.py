@@ -1,0 +1,130 @@
+"""All ways to do many tomograms give the same files: the entry, the command line, macros with and without a window."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from skinoct.tomogram import PixelSize, write_tomogram
+from skinoct_fiji.cli import main
+
+pytestmark = pytest.mark.imagej
+
+NAMES = {"labels.tif", "RoiSet.zip", "measurements.csv", "measurements.json"}
+LOOP = """
+setBatchMode(true);
+folder = "{folder}/";
+files = getFileList(folder);
+for (i = 0; i < files.length; i++) {{
+    open(folder + files[i]);
+    run("Segment skin", "server={url} save=[{out}]");
+    close();
+}}
+return "" + files.length;
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, make_tomogram):
+    """8 and 16 bit, with odd pixel sizes and none, slices and frames."""
+    path = tmp_path / "in"
+    path.mkdir()
+    write_tomogram(path / "a.tif", make_tomogram(4, 40, 60), pixel_size_um=PixelSize(0.853, 0.9, 1.0))
+    write_tomogram(path / "b.tif", make_tomogram(3, 48, 64, seed=1).astype(np.uint16) * 200)
+    size = PixelSize(1 / 1.1, 0.77, None)
+    write_tomogram(path / "c.tif", make_tomogram(3, 40, 70, seed=2), pixel_size_um=size, axis="T")
+    return path
+
+
+def files(out):
+    found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    found.pop("summary.csv", None)
+    return found
+
+
+def summary(out):
+    return (out / "summary.csv").read_text().replace(str(out), "OUT")
+
+
+def by_command_line(folder, out, url):
+    assert main(["segment", str(folder), "--out", str(out), "--server", url]) == 0
+    return files(out)
+
+
+def test_entry_and_macro_loop_give_the_files_of_the_command_line(either, live_server, folder, tmp_path):
+    expected = by_command_line(folder, tmp_path / "line", live_server.url)
+    assert len(expected) == 3 * len(NAMES)
+    code = f'run("Segment folder...", "folder=[{folder}] out=[{tmp_path / "entry"}] server={live_server.url}");'
+    either(f"ij.IJ.runMacro({code!r})")
+    assert files(tmp_path / "entry") == expected
+    assert summary(tmp_path / "entry") == summary(tmp_path / "line")
+    loop = LOOP.format(folder=folder, url=live_server.url, out=tmp_path / "loop")
+    assert either(f"str(ij.IJ.runMacro({loop!r}))") == "3"
+    assert files(tmp_path / "loop") == expected
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "loop").rglob("*.*")}
+    assert either(f"str(ij.IJ.runMacro({loop!r}))") == "3"
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "loop").rglob("*.*")} == before
+
+
+def test_macro_without_a_window_gives_the_files_of_the_command_line(live_server, folder, tmp_path, imagej_jar):
+    expected = by_command_line(folder, tmp_path / "line", live_server.url)
+    macro = tmp_path / "loop.ijm"
+    macro.write_text(LOOP.format(folder=folder, url=live_server.url, out='" + getArgument() + "'))
+    command = [sys.executable, "-m", "skinoct_fiji.cli", "macro", str(macro), str(tmp_path / "quiet")]
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    environment["JAVA_TOOL_OPTIONS"] = f"-Duser.home={tmp_path}"
+    done = subprocess.run(
+        [*command, "--fiji", str(imagej_jar)], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "3"
+    assert files(tmp_path / "quiet") == expected
+
+
+def test_macro_without_a_window_fails_in_a_sentence(live_server, tmp_path, imagej_jar):
+    macro = tmp_path / "bad.ijm"
+    macro.write_text('run("Segment skin", "server=http://127.0.0.1:9"); return "went on";')
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    environment["JAVA_TOOL_OPTIONS"] = f"-Duser.home={tmp_path}"
+    done = subprocess.run(
+        [sys.executable, "-m", "skinoct_fiji.cli", "macro", str(macro), "--fiji", str(imagej_jar)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "No image is open" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_folder_goes_on_after_a_bad_file_and_ends_with_a_table(either, live_server, make_tiff, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.tif").write_bytes(make_tiff(3, 40, 60))
+    (folder / "b.tif").write_bytes(b"no TIFF")
+    (folder / "c.tif").write_bytes(make_tiff(2, 40, 60))
+    code = f'run("Segment folder...", "folder=[{folder}] out=[{tmp_path / "out"}] server={live_server.url}");'
+    for states in (["done", "failed", "done"], ["skipped", "failed", "skipped"]):
+        either(f"ij.IJ.runMacro({code!r})")
+        table = "JClass('ij.measure.ResultsTable').getResultsTable('Segmented folder')"
+        assert either(f"[str({table}.getStringValue('state', n)) for n in range(3)]") == states
+        rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+        assert [row["state"] for row in rows] == states
+        either("ij.WindowManager.getWindow('Segmented folder').close(False)")
+    assert {path.name for path in (tmp_path / "out" / "a.tif").iterdir()} == NAMES
+
+
+def test_folder_ends_when_no_tomogram_can_be_done(either, fake, make_tiff, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tif").write_bytes(make_tiff(3, 40, 60))
+    fake.key = "secret"
+    code = f'run("Segment folder...", "folder=[{tmp_path / "in"}] out=[{tmp_path / "out"}] server={fake.url}");'
+    sentence = either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))")
+    assert "does not accept this API key" in " ".join(sentence.split())
