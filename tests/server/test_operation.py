@@ -6,13 +6,19 @@ import json
 import ssl
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
 
+from skinoct.checkpoint import load_checkpoint
+from skinoct.golden import golden_slice, layer_tops
 from skinoct_server.cli import main
-from skinoct_server.engine import Engine
+from skinoct_server.engine import Engine, Runs
+from skinoct_server.library import Model
+from skinoct_server.sharing import SharedEngine
 
 
 def metric(server, name):
@@ -102,6 +108,7 @@ def test_tls(start_server, tmp_path):
 
 class FakeEngine:
     name = "fake"
+    preferred_batch = 2
     broken = False
 
     def probabilities(self, images):
@@ -113,17 +120,9 @@ class FakeEngine:
 @pytest.mark.parametrize("broken", [False, True])
 def test_an_engine_that_is_broken_for_good_ends_its_process(broken, monkeypatch, tiny_models, tmp_path):
     """After an unexpected error the golden slice decides: a bug fails its job, a poisoned engine ends the process."""
-    from skinoct.checkpoint import load_checkpoint
-    from skinoct.predictor import Predictor
-
-    fake = FakeEngine()
-    predictor = Predictor(load_checkpoint(tiny_models / "tiny"), engine=fake)
-    sent, ended = [], []
-
-    class Library:
-        def predictor(self, _sha):
-            fake.broken = broken
-            return predictor
+    fake, sent, ended = FakeEngine(), [], []
+    golden = layer_tops(fake.probabilities(golden_slice(3)))
+    checkpoint = replace(load_checkpoint(tiny_models / "tiny"), golden=golden)
 
     class Channel:
         def send(self, message):
@@ -136,18 +135,26 @@ def test_an_engine_that_is_broken_for_good_ends_its_process(broken, monkeypatch,
         ended.append(arguments)
         raise Ended
 
-    monkeypatch.setattr("skinoct_server.engine.os.killpg", killpg)
-    monkeypatch.setattr("skinoct_server.engine.np.load", lambda *a, **k: 1 / 0)
-    command = {"job": "j", "folder": str(tmp_path), "model": "m", "name": "n", "tomogram": {}}
-    engine = Engine(Channel(), Library())
-    if broken:
-        with pytest.raises(Ended):
+    with ThreadPoolExecutor(1) as network:
+        model = Model(checkpoint, SharedEngine(fake, 3, None, network, lambda *_: None))
+
+        class Library:
+            def model(self, _sha):
+                fake.broken = broken
+                return model
+
+        monkeypatch.setattr("skinoct_server.engine.os.killpg", killpg)
+        monkeypatch.setattr("skinoct_server.engine.np.load", lambda *a, **k: 1 / 0)
+        command = {"job": "j", "folder": str(tmp_path), "model": "m", "name": "n", "tomogram": {}}
+        engine = Engine(Channel(), Library(), Runs(Channel()))
+        if broken:
+            with pytest.raises(Ended):
+                engine.segment(command)
+            assert [m["event"] for m in sent] == ["started"]
+        else:
             engine.segment(command)
-        assert [m["event"] for m in sent] == ["started"]
-    else:
-        engine.segment(command)
-        assert not ended
-        assert sent[-1]["kind"] == "internal"
+            assert not ended
+            assert sent[-1]["kind"] == "internal"
 
 
 def test_version():

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -29,10 +30,12 @@ class Channel:
         self._out: IO[bytes] = os.fdopen(os.dup(1), "wb", buffering=0)
         os.dup2(2, 1)
         self.fileno = self._out.fileno()
+        self._lock = threading.Lock()
 
     def send(self, message: Message) -> None:
         """Send one event; a line below 4096 bytes arrives whole even from several processes."""
-        self._out.write(json.dumps(message).encode() + b"\n")
+        with self._lock:
+            self._out.write(json.dumps(message).encode() + b"\n")
 
     def commands(self) -> Iterator[Message]:
         """Yield commands until the front goes away."""

@@ -1,4 +1,7 @@
-"""The engine process: owns the predictors and the CPU engine or GPU, one job at a time.
+"""The engine process: owns the models and the CPU engine or GPU.
+
+Each job that the front sends is segmented at once, by a thread of its own; the front sends several only when they
+are small, and their slices share batches (``sharing``).
 
 Started by the front as ``python -m skinoct_server.engine``. Commands come as JSON lines on stdin::
 
@@ -6,7 +9,8 @@ Started by the front as ``python -m skinoct_server.engine``. Commands come as JS
     {"op": "cancel", "job": id}
     {"op": "scan"}                        look for new checkpoints
 
-and events leave on stdout: ``ready``, ``models``, ``started``, ``progress``, ``done``, ``failed``.
+and events leave on stdout: ``ready``, ``models``, ``started``, ``progress``, ``ran``, ``done``,
+``failed``.
 The process ends with the front.
 """
 
@@ -21,6 +25,7 @@ import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +35,7 @@ from skinoct import errors
 from skinoct.tomogram import Tomogram
 from skinoct_server.channel import Channel, Message
 from skinoct_server.jobs import RESULT, VOXELS
+from skinoct_server.lanes import MOST_TOGETHER
 from skinoct_server.library import Library
 from skinoct_server.results import pixel_size_from_json, save_segmentation
 
@@ -53,12 +59,41 @@ class Progress:
         self._channel.send({"event": "progress", "job": self._job, "done": done, "total": total})
 
 
+class Runs:
+    """Count runs of the network, and tell of them now and then."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._runs = self._shared = 0
+        self._last = 0.0
+
+    def __call__(self, tomograms: int, _images: int) -> None:
+        """Count a run with slices of so many tomograms."""
+        with self._lock:
+            self._runs += 1
+            self._shared += tomograms > 1
+        if time.monotonic() - self._last >= _PROGRESS_SECONDS:
+            self.tell()
+
+    def tell(self) -> None:
+        """Send what was counted since the last time."""
+        with self._lock:
+            runs, shared = self._runs, self._shared
+            self._runs = self._shared = 0
+            self._last = time.monotonic()
+        if runs:
+            self._channel.send({"event": "ran", "runs": runs, "shared": shared})
+
+
 class Engine:
     """Segment what the front asks for."""
 
-    def __init__(self, channel: Channel, library: Library) -> None:
+    def __init__(self, channel: Channel, library: Library, runs: Runs) -> None:
         self.channel = channel
         self.library = library
+        self.runs = runs
+        self._jobs = ThreadPoolExecutor(MOST_TOGETHER, "job")
         self._commands: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
 
@@ -66,13 +101,14 @@ class Engine:
         """Serve until the front goes away."""
         threading.Thread(target=self._listen, daemon=True).start()
         self.scan()
+        self.library.warm_up()
         self.channel.send({"event": "ready", "device": self.library.device})
         while True:
             command = self._commands.get()
             if command["op"] == "scan":
                 self.scan()
             else:
-                self.segment(command)
+                self._jobs.submit(self.segment, command)
 
     def scan(self) -> None:
         """Look for checkpoints and tell which can be used."""
@@ -117,19 +153,21 @@ class Engine:
     def _segment(self, command: Message) -> None:
         job, folder = command["job"], Path(command["folder"])
         started = time.perf_counter()
-        predictor = self.library.predictor(command["model"])
+        model = self.library.model(command["model"])
         self.channel.send({"event": "started", "job": job})
         voxels = np.load(folder / VOXELS, mmap_mode="r", allow_pickle=False)
         meta = command["tomogram"]
         size = pixel_size_from_json(meta["pixel_size_um"])
-        segmentation = predictor.segment(
-            Tomogram(voxels, command["name"], size, meta["axis"]),
-            decode=command["decode"],
-            pixel_size_um=command["pixel_size_um"],
-            progress=Progress(self.channel, job),
-            cancelled=lambda: job in self._cancelled,
-        )
+        with model.shared.member(len(voxels)) as member:
+            segmentation = self.library.predictor(model, member).segment(
+                Tomogram(voxels, command["name"], size, meta["axis"]),
+                decode=command["decode"],
+                pixel_size_um=command["pixel_size_um"],
+                progress=Progress(self.channel, job),
+                cancelled=lambda: job in self._cancelled,
+            )
         save_segmentation(folder / RESULT, segmentation, meta["axis"])
+        self.runs.tell()
         self.channel.send({"event": "done", "job": job, "seconds": time.perf_counter() - started})
 
     def _listen(self) -> None:
@@ -159,14 +197,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model")
     options = parser.parse_args(arguments)
     channel = Channel()
+    runs = Runs(channel)
     library = Library(
         options.models,
         engine=options.device,
         batch=options.batch,
         threads=options.threads,
         warm=options.model,
+        report=runs,
     )
-    Engine(channel, library).run()
+    Engine(channel, library, runs).run()
     return 0
 
 

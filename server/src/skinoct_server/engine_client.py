@@ -1,4 +1,4 @@
-"""The front's side of the engine process: one job at a time, progress, cancel, restart."""
+"""The front's side of the engine process: jobs, progress, cancel, restart."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ class EngineClient:
         self.child = Child("skinoct_server.engine", _arguments(settings), self._on_event, self._on_exit)
         self.ready = asyncio.Event()
         self.device = ""
-        self._job: str | None = None
-        self._events: asyncio.Queue[Message | None] = asyncio.Queue()
+        self.on_runs: Callable[[int, int], None] = lambda _runs, _shared: None
+        """Called with numbers of network runs, and of those with slices of several tomograms."""
+        self._events: dict[str, asyncio.Queue[Message | None]] = {}
         self._scanned: asyncio.Event = asyncio.Event()
 
     async def segment(self, job: Job, folder: Path, on_progress: Callable[[int, int], None]) -> float:
@@ -51,7 +52,7 @@ class EngineClient:
         HttpProblem
             When the job failed or was cancelled.
         """
-        self._job, self._events = job.id, asyncio.Queue()
+        events = self._events[job.id] = asyncio.Queue()
         command = {
             "op": "segment",
             "job": job.id,
@@ -64,15 +65,16 @@ class EngineClient:
         }
         try:
             if not self.child.send(command):
+                self.ready.clear()  # until its successor says so
                 raise EngineLost("the engine is not running")
-            return await self._follow(on_progress)
+            return await self._follow(events, on_progress)
         finally:
-            self._job = None
+            del self._events[job.id]
 
-    async def _follow(self, on_progress: Callable[[int, int], None]) -> float:
+    async def _follow(self, events: asyncio.Queue[Message | None], on_progress: Callable[[int, int], None]) -> float:
         while True:
             try:
-                event = await asyncio.wait_for(self._events.get(), self.settings.stall_seconds)
+                event = await asyncio.wait_for(events.get(), self.settings.stall_seconds)
             except TimeoutError:
                 self.ready.clear()  # the next job waits for the next process
                 self.child.kill()
@@ -103,11 +105,13 @@ class EngineClient:
         elif event["event"] == "models":
             self.registry.update(event)
             self._scanned.set()
-        elif event.get("job") == self._job:
-            self._events.put_nowait(event)
+        elif event["event"] == "ran":
+            self.on_runs(event["runs"], event["shared"])
+        elif event.get("job") in self._events:
+            self._events[event["job"]].put_nowait(event)
 
     def _on_exit(self, _reason: str) -> None:
         self.ready.clear()
         self._scanned.set()
-        if self._job is not None:
-            self._events.put_nowait(None)
+        for events in self._events.values():
+            events.put_nowait(None)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from skinoct.checkpoint import (
     CARD_FILE,
@@ -17,13 +21,15 @@ from skinoct.checkpoint import (
     list_checkpoints,
     load_checkpoint,
 )
-from skinoct.engines import Engine, make_engine
+from skinoct.engines import make_engine
 from skinoct.engines.torch_engine import expected_golden
 from skinoct.errors import SkinoctError, UnknownModelError
 from skinoct.golden import check_answer, golden_slice
 from skinoct.predictor import Predictor
+from skinoct.tomogram import Tomogram
 from skinoct.unet import UNetConfig
 from skinoct.wire import ModelInfo
+from skinoct_server.sharing import Member, Report, SharedEngine
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +42,7 @@ class Model:
     """A checkpoint that is ready to use."""
 
     checkpoint: Checkpoint
-    engine: Engine
+    shared: SharedEngine
 
     def check_golden_slice(self) -> None:
         """Compare the engine's answer for the golden slice with what it was when the checkpoint was saved.
@@ -47,8 +53,8 @@ class Model:
             When they differ.
         """
         card = self.checkpoint.card
-        images = golden_slice(UNetConfig(**card.architecture.config).in_slices)
-        answer = self.engine.probabilities(images)
+        with self.shared.member(1) as member:
+            answer = member.probabilities(golden_slice(self.shared.channels))
         check_answer(card.name, answer, expected_golden(self.checkpoint), card.pixel_size_um)
 
 
@@ -63,10 +69,14 @@ class Library:
         batch: int | None,
         threads: int | None,
         warm: str | None,
+        report: Report = lambda _tomograms, _images: None,
     ) -> None:
         self.folder = folder if folder is not None else default_models_dir()
         self.device = "none"
         self._batch = batch
+        self._report = report
+        self._network = ThreadPoolExecutor(1, "network")
+        self._loading = threading.RLock()
         self._engine = engine or "auto"
         self._threads = threads
         self._warm = warm
@@ -99,18 +109,19 @@ class Library:
             "preferred": self._first(good),
         }
 
-    def predictor(self, sha256: str) -> Predictor:
-        """Return a predictor of a model, loading it when it is not at hand.
+    def warm_up(self) -> None:
+        """Segment one slice, so that what is compiled at first use is there before the first tomogram."""
+        name = self._first(sorted(self._infos))
+        if name is None:
+            return
+        model = self.model(self._infos[name].sha256)
+        voxels = (golden_slice(1)[0] * 255).astype(np.uint8)
+        with model.shared.member(1) as member:
+            self.predictor(model, member).segment(Tomogram(voxels, "the golden slice"))
 
-        Raises
-        ------
-        UnknownModelError
-            When the checkpoint has gone since the job was accepted.
-        CheckpointError
-            When it is damaged.
-        """
-        model = self.model(sha256)
-        return Predictor(model.checkpoint, engine=model.engine, batch=self._batch)
+    def predictor(self, model: Model, member: Member) -> Predictor:
+        """Return a predictor for one tomogram."""
+        return Predictor(model.checkpoint, engine=member, batch=self._batch)
 
     def model(self, sha256: str) -> Model:
         """Return a model, loading it when it is not at hand.
@@ -122,14 +133,15 @@ class Library:
         CheckpointError
             When it is damaged.
         """
-        if sha256 in self._models:
-            self._models.move_to_end(sha256)
-            return self._models[sha256]
-        if sha256 not in self._folders:
-            raise UnknownModelError(
-                "The model that this job was accepted for is gone from the server. Post the tomogram again."
-            )
-        return self._load(self._folders[sha256], sha256)
+        with self._loading:
+            if sha256 in self._models:
+                self._models.move_to_end(sha256)
+                return self._models[sha256]
+            if sha256 not in self._folders:
+                raise UnknownModelError(
+                    "The model that this job was accepted for is gone from the server. Post the tomogram again."
+                )
+            return self._load(self._folders[sha256], sha256)
 
     def _load(self, folder: Path, sha256: str | None = None) -> Model:
         checkpoint = load_checkpoint(folder)
@@ -138,7 +150,8 @@ class Library:
                 f"The model {folder.name} was replaced after this job was accepted. Post the tomogram again."
             )
         engine = make_engine(checkpoint, self._engine, threads=self._threads)
-        model = Model(checkpoint, engine)
+        channels = UNetConfig(**checkpoint.card.architecture.config).in_slices
+        model = Model(checkpoint, SharedEngine(engine, channels, self._batch, self._network, self._report))
         model.check_golden_slice()
         self.device = engine.name
         self._models[checkpoint.card.weights_sha256] = model
@@ -149,7 +162,8 @@ class Library:
     def _verify(self, name: str) -> None:
         """Load one checkpoint; a bad one leaves a reason and whatever of that name worked before."""
         try:
-            card = self._load(self.folder / name).checkpoint.card
+            with self._loading:
+                card = self._load(self.folder / name).checkpoint.card
         except SkinoctError as error:
             self._problems[name] = str(error)
         except Exception as error:  # a damaged file can raise anything; the server goes on with the others

@@ -32,7 +32,10 @@ class Metrics:
         )
         self.bytes_in = Counter("skinoct_upload_bytes", "Bytes of tomograms received", registry=self.registry)
         self.slices = Counter("skinoct_slices", "Slices segmented", registry=self.registry)
-        self.batches = Counter("skinoct_batches", "Progress reports of the engine", registry=self.registry)
+        self.batches = Counter("skinoct_batches", "Batches that the network ran", registry=self.registry)
+        self.shared_batches = Counter(
+            "skinoct_shared_batches", "Batches with slices of several tomograms", registry=self.registry
+        )
         self.jobs = Counter("skinoct_jobs", "Tomograms finished, by state", ["state"], registry=self.registry)
         self.failures = Counter("skinoct_failures", "Problems by kind", ["kind"], registry=self.registry)
         self.restarts = Counter(
@@ -58,6 +61,11 @@ class Metrics:
             self.failures.labels(job.problem_kind).inc()
         for stage, seconds in job.timings.items():
             self.stage(stage, seconds)
+
+    def ran(self, runs: int, shared: int) -> None:
+        """Count batches, and those with slices of several tomograms."""
+        self.batches.inc(runs)
+        self.shared_batches.inc(shared)
 
     def stage(self, stage: str, seconds: float) -> None:
         """Count the time of a stage."""

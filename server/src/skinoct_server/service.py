@@ -36,6 +36,7 @@ class Service:
         self.admission = Admission(settings, folder, keyed=bool(self.keys))
         self.codec = CodecClient(settings)
         self.engine = EngineClient(settings, self.registry)
+        self.engine.on_runs = metrics.ran
         self.queue = WorkQueue(settings, self.store, self.admission, self.codec, self.engine, self.metrics)
         self._watch_metrics()
 

@@ -23,6 +23,7 @@ from skinoct_server.codec_client import CodecClient, disk_full
 from skinoct_server.engine_client import EngineClient, EngineLost
 from skinoct_server.estimate import Estimate
 from skinoct_server.jobs import RESULT, UPLOAD, VOXELS, Job, JobStore
+from skinoct_server.lanes import may_begin
 from skinoct_server.metrics import Metrics
 from skinoct_server.problems import HttpProblem, problem_of
 from skinoct_server.settings import Settings
@@ -80,6 +81,7 @@ class WorkQueue:
         self._news = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "jobs")
         self._tasks: list[asyncio.Task[None]] = []
+        self._running: dict[str, asyncio.Task[None]] = {}
 
     # life
 
@@ -93,7 +95,8 @@ class WorkQueue:
 
     async def stop(self) -> None:
         """Stop working; jobs that have not finished stay on disk."""
-        for task in [*self._tasks, *(e.task for e in self._entries.values() if e.task)]:
+        reading = [entry.task for entry in self._entries.values() if entry.task]
+        for task in [*self._tasks, *self._running.values(), *reading]:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -302,36 +305,43 @@ class WorkQueue:
             self._wake()
 
     async def _engine_loop(self) -> None:
-        """Feed the engine, one job after another."""
+        """Feed the engine in the order of service: a large tomogram alone, small ones together."""
         while True:
             await self.engine.ready.wait()
             news = self._news
             entry = next((e for e in self._queued() if e.job.tomogram is not None and e.task is None), None)
-            if entry is None or (self.draining and not entry.job.ephemeral):
+            running = [self._entries[job_id].job for job_id in self._running if job_id in self._entries]
+            held = entry is not None and self.draining and not entry.job.ephemeral
+            if entry is None or held or len(running) < len(self._running) or not may_begin(entry.job, running):
                 await news.wait()
                 continue
-            try:
-                await self._segment(entry)
-            except Exception:
-                log.exception("segmenting job %s", entry.job.id)
-                await self._fail(entry, "internal", "The server failed on this tomogram; please report it.")
+            self._turn += 1
+            self._served[entry.job.owner] = self._turn
+            entry.job.state, entry.job.attempts = "running", entry.job.attempts + 1
+            self._running[entry.job.id] = asyncio.create_task(self._work(entry))
+
+    async def _work(self, entry: Entry) -> None:
+        try:
+            await self._segment(entry)
+        except Exception:
+            log.exception("segmenting job %s", entry.job.id)
+            await self._fail(entry, "internal", "The server failed on this tomogram; please report it.")
+        finally:
+            del self._running[entry.job.id]
+            self._wake()
 
     async def _segment(self, entry: Entry) -> None:
         job = entry.job
-        self._turn += 1
-        self._served[job.owner] = self._turn
-        job.state, job.attempts = "running", job.attempts + 1
         job.timings["queue"] = time.perf_counter() - entry.accepted
-        await self.db(self.store.update, job)
         entry.notify()
 
         def on_progress(done: int, _total: int) -> None:
             self.metrics.slices.inc(max(0, done - entry.done))
-            self.metrics.batches.inc()
             entry.done = done
             entry.notify()
 
         try:
+            await self.db(self.store.update, job)
             if entry.cancel:
                 raise HttpProblem("job-cancelled", "The job was cancelled.")
             seconds = await self.engine.segment(job, self.store.path(job.id), on_progress)
@@ -343,7 +353,7 @@ class WorkQueue:
             await self._fail(entry, kind, problem.detail)
         else:
             job.timings["segment"] = seconds
-            self.estimate.learn(job, seconds)
+            self.estimate.learn(job, seconds / len(self._running))  # those beside it were served as well
             await self._finish(entry, "done")
 
     async def _try_again(self, entry: Entry, reason: str) -> None:
