@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench flame bench-server faults hostile
+.PHONY: help setup demo serve test check bench flame bench-server bench-clients bench-switches faults hostile image
 
 help:  ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Create .venv and install skinoct, its server, training and Fiji plugin
 
@@ -44,9 +44,19 @@ flame: $(STAMP)  ## Draw where the time of a tomogram goes: docs/images/flame.sv
 bench-server: $(STAMP)  ## Measure the running server; adds to docs/benchmarks.md
 	$(BIN)/python tests/server/bench.py
 
+bench-clients: $(STAMP)  ## 64 clients with 100 MB each, at most 15 minutes; adds to docs/benchmarks.md
+	$(BIN)/python tests/server/load.py clients
+
+bench-switches: $(STAMP)  ## 1,000 model switches under load, at most 10 minutes; adds to docs/benchmarks.md
+	$(BIN)/python tests/server/load.py switches
+
 faults: $(STAMP)  ## Kill, stop and starve a server, and see that nothing is lost
-	$(BIN)/python -m pytest tests/server/test_faults.py tests/server/test_admission.py tests/server/test_models.py -v
+	$(BIN)/python -m pytest tests/server/test_faults.py tests/server/test_admission.py \
+	    tests/server/test_models.py tests/server/test_codec.py tests/server/test_together.py -v
 
 hostile: $(STAMP)  ## Send hostile files, 100 000 mutations and fuzzed requests
 	$(BIN)/python tests/server/mutations.py --count 100000
 	$(BIN)/python -m pytest tests/server/test_hostile.py -v
+
+image:  ## Build docker/server.Dockerfile without Docker and have it answer (root; apt-get install buildah debootstrap)
+	docker/build-without-docker

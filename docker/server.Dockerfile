@@ -14,6 +14,9 @@ RUN python3 -c 'import venv, ensurepip' 2>/dev/null || \
 
 FROM python AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# pip reads these from the environment: a folder of wheels, and certificates, where the internet is behind a proxy
+ARG PIP_FIND_LINKS
+ARG PIP_CERT
 # torch first and alone: this layer is large and changes only with constraints.txt
 COPY constraints.txt /source/
 RUN python3 -m venv /opt/skinoct && \
@@ -32,6 +35,7 @@ COPY --from=build /opt/skinoct /opt/skinoct
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin skinoct && \
     mkdir /data && chown skinoct:skinoct /data
 USER 10001:10001
+# What is compiled at first use depends on the processor; kept in the volume, it is there at the next start
 ENV PATH=/opt/skinoct/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
@@ -40,7 +44,8 @@ ENV PATH=/opt/skinoct/bin:$PATH \
     SKINOCT_SERVER_HOST=0.0.0.0 \
     SKINOCT_SERVER_PORT=8000 \
     SKINOCT_SERVER_DATA_DIR=/data \
-    SKINOCT_SERVER_LOG_JSON=true
+    SKINOCT_SERVER_LOG_JSON=true \
+    NUMBA_CACHE_DIR=/data/compiled
 VOLUME /data
 EXPOSE 8000
 # The server drains for 30 s after SIGTERM

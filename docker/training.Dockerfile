@@ -14,6 +14,9 @@ RUN python3 -c 'import venv, ensurepip' 2>/dev/null || \
 
 FROM python AS build
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# pip reads these from the environment: a folder of wheels, and certificates, where the internet is behind a proxy
+ARG PIP_FIND_LINKS
+ARG PIP_CERT
 COPY constraints.txt /source/
 RUN python3 -m venv /opt/skinoct && \
     /opt/skinoct/bin/pip install --no-cache-dir --constraint /source/constraints.txt \

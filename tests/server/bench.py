@@ -168,6 +168,17 @@ def measure(options: argparse.Namespace) -> str:
     )
 
 
+def write_section(begin: str, end: str, section: str) -> None:
+    """Put a section into the page, in the place of the one that an earlier run wrote."""
+    text = PAGE.read_text() if PAGE.exists() else "# Benchmarks\n"
+    if begin in text:
+        before, after = text[: text.index(begin)], text[text.index(end) + len(end) :]
+        text = before.rstrip() + "\n\n" + section + "\n" + ("\n" + after.lstrip() if after.strip() else "")
+    else:
+        text = text.rstrip() + "\n\n" + section + "\n"
+    PAGE.write_text(text)
+
+
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -175,10 +186,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--repeat", type=int, default=3)
     section = measure(parser.parse_args())
-    text = PAGE.read_text() if PAGE.exists() else "# Benchmarks\n"
-    if BEGIN in text:
-        text = text[: text.index(BEGIN)].rstrip() + "\n\n" + text[text.index(END) + len(END) :].lstrip()
-    PAGE.write_text(text.rstrip() + "\n\n" + section + "\n")
+    write_section(BEGIN, END, section)
     print(section)
 
 

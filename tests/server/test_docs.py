@@ -1,0 +1,69 @@
+"""Every curl line of docs/server.md is run as it stands, but for the server's address."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "server.md"
+NAMES = {"our-skin-v2": "tiny"}
+"""What the page calls by an example's name."""
+
+
+def curl_lines() -> list[str]:
+    """Indented lines that begin with curl."""
+    return [line.strip() for line in PAGE.read_text().splitlines() if line.startswith("    curl ")]
+
+
+def words(line: str, url: str, job: str) -> list[str]:
+    line = line.split(" # ")[0].replace("http://127.0.0.1:8000", url).replace("/ID", f"/{job}")
+    for example, real in NAMES.items():
+        line = line.replace(example, real)
+    return shlex.split(line)
+
+
+@pytest.fixture
+def folder(tmp_path, make_tiff, make_tomogram):
+    (tmp_path / "tomogram.tif").write_bytes(make_tiff(2, 40, 48))
+    np.save(tmp_path / "tomogram.npy", make_tomogram(2, 40, 48))
+    return tmp_path
+
+
+def test_every_curl_line_of_the_page(live_server, folder, post_job, follow, make_tiff):
+    assert shutil.which("curl"), "curl is missing; .ci/run installs it"
+    lines = curl_lines()
+    assert len(lines) >= 9
+    for line in lines:
+        job = post_job(live_server.http, make_tiff(2, 40, 48))
+        follow(live_server.http, job.id)
+        command = words(line, live_server.url, job.id)
+        done = subprocess.run(
+            [*command, "--fail-with-body", "-sS", "--max-time", "60"], cwd=folder, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        if "-o" in command:
+            answer = folder / command[command.index("-o") + 1]
+            assert answer.stat().st_size > 0, line
+            answer.unlink()
+        else:
+            assert done.stdout or "DELETE" in line, line
+
+
+def test_every_kind_of_answer_is_shown(folder):
+    """The table of answer formats names what the server offers most people."""
+    text = PAGE.read_text()
+    for accept in re.findall(r'Accept: ([\w/.+-]+)"', text):
+        assert f"`{accept}`" in text, accept
+
+
+def test_the_python_example_runs(live_server, folder, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+    monkeypatch.chdir(folder)
+    exec(compile(code.replace("http://127.0.0.1:8000", live_server.url), str(PAGE), "exec"), {})
+    assert (folder / "RoiSet.zip").read_bytes()[:2] == b"PK"
