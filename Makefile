@@ -55,6 +55,7 @@ faults: $(STAMP)  ## Kill, stop and starve a server, and see that nothing is los
 	    tests/server/test_models.py tests/server/test_codec.py tests/server/test_together.py -v
 
 hostile: $(STAMP)  ## Send hostile files, 100 000 mutations and fuzzed requests
+	$(BIN)/python tests/server/hostile.py
 	$(BIN)/python tests/server/mutations.py --count 100000
 	$(BIN)/python -m pytest tests/server/test_hostile.py -v
 

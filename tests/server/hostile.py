@@ -1,11 +1,14 @@
 """Send every hostile file to a running server and print what became of each.
 
-python tests/server/hostile.py http://127.0.0.1:8000
+python tests/server/hostile.py [http://127.0.0.1:8000]
+
+Without an address it starts a server of its own.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).parent))
 import corpus
+import load
 
 LIMIT_SECONDS = 2.0
 
@@ -51,7 +55,17 @@ def send_all(url: str) -> list[Outcome]:
 
 def main() -> int:
     """Print the table."""
-    outcomes = send_all(sys.argv[1])
+    if len(sys.argv) > 1:
+        return tell(send_all(sys.argv[1]))
+    with tempfile.TemporaryDirectory(prefix="skinoct-hostile-") as name:
+        folder = Path(name)
+        load.make_checkpoint(folder / "models" / "hostile", 0)
+        with load.running(folder, "--decode-memory-bytes", str(256 << 20)) as (url, _):
+            return tell(send_all(url))
+
+
+def tell(outcomes: list[Outcome]) -> int:
+    """Print the table; 0 when all is well."""
     for item in outcomes:
         mark = "" if item.good else "  <-- FAILED"
         print(f"{item.name:32} {item.size:>9} bytes  {item.status} {item.kind:22} {item.seconds:5.2f} s{mark}")

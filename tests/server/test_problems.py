@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 import skinoct
 from skinoct.errors import Cancelled, InputError, OutOfMemoryError, SkinoctError, TomogramError
+from skinoct_server.app import create_app
 from skinoct_server.error_page import page
 from skinoct_server.problems import KINDS, kind_of, problem_of
+from skinoct_server.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 READERS = ("tomogram*.py", "tiff_structure.py", "predictor.py", "engines/*.py")
@@ -73,3 +77,39 @@ def test_no_pickle_and_no_torch_load_in_what_the_server_imports():
     for package in ("server/src", "models/src"):
         for path in (ROOT / package).rglob("*.py"):
             assert not forbidden.search(path.read_text()), path
+
+
+def test_a_crash_is_a_problem_with_the_request_id():
+    app = create_app(Settings())
+
+    async def crash():
+        raise ZeroDivisionError("secret")
+
+    app.add_api_route("/crash", crash)
+
+    async def ask():
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            return await http.get("/crash", headers={"X-Request-Id": "find-me"})
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"] == answer.json()["instance"] == "find-me"
+    assert answer.json()["type"].endswith(":internal")
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+LIMITS = [
+    name
+    for name in Settings.model_fields
+    if name.startswith("max_") or name.endswith(("_seconds", "_share", "_per_minute")) or name == "decode_memory_bytes"
+]
+OPERATORS_ONLY = {"stall_seconds", "drain_seconds"}
+"""What no client can run into."""
+
+
+def test_every_limit_is_in_the_description():
+    text = create_app(Settings()).openapi()["info"]["description"]
+    assert not [name for name in LIMITS if f"`{name}`" not in text and name not in OPERATORS_ONLY]

@@ -59,10 +59,14 @@ class Admission:
         self._check_rate(owner)
         limit = self.settings.max_pending_jobs
         if self.jobs >= limit:
-            raise self._full(f"{self.jobs} tomograms are waiting, which is all this server takes")
+            raise self._full(
+                f"{self.jobs} tomograms are waiting, all that this server takes (setting max_pending_jobs)"
+            )
         mine = self._by_owner.get(owner, (0, 0))
         if self.keyed and mine[0] + 1 > max(1, int(limit * self.settings.queue_share)):
-            raise self._full(f"{mine[0]} tomograms of this key are waiting, which is its share of the queue")
+            raise self._full(
+                f"{mine[0]} tomograms of this key are waiting, its share of the queue (setting queue_share)"
+            )
         ticket = Ticket(owner)
         self.jobs += 1
         self._by_owner[owner] = (mine[0] + 1, mine[1])
@@ -98,11 +102,12 @@ class Admission:
         # One tomogram is always let in alone, else a budget below its size would refuse it forever.
         if self.size + more > budget and self.size > ticket.size:
             raise self._full(
-                f"{size_text(self.size)} of tomograms are on hand and {size_text(budget)} is all this server takes"
+                f"{size_text(self.size)} of tomograms are on hand and {size_text(budget)} is all this server takes "
+                "(setting max_pending_bytes)"
             )
         jobs, held = self._by_owner[ticket.owner]
         if self.keyed and held > ticket.size and held + more > budget * self.settings.queue_share:
-            raise self._full(f"{size_text(held)} of tomograms of this key are on hand, which is its share")
+            raise self._full(f"{size_text(held)} of tomograms of this key are on hand, its share (setting queue_share)")
         self._check_disk(more)
         ticket.size = size
         self.size += more
@@ -133,7 +138,8 @@ class Admission:
             wait = max(1, round(starts[0] + 60 - now))
             raise HttpProblem(
                 "too-many-requests",
-                f"More than {self.settings.requests_per_minute} uploads in a minute. Retry in {wait} s.",
+                f"More than {self.settings.requests_per_minute} uploads in a minute (setting requests_per_minute). "
+                f"Retry in {wait} s.",
                 {"Retry-After": str(wait)},
             )
         starts.append(now)

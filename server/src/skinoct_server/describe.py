@@ -72,20 +72,23 @@ ANSWERS: dict[str, Any] = {
 
 def _limits(settings: Settings) -> str:
     rows = {
-        "largest upload": size_text(settings.max_upload_bytes),
-        "largest tomogram once decompressed": size_text(settings.max_decoded_bytes),
-        "tomograms on hand, all clients together": (
-            f"{settings.max_pending_jobs}, {size_text(settings.max_pending_bytes)}"
-        ),
-        "share of one API key": f"{settings.queue_share:.0%} of these",
-        "uploads a minute and key or address": str(settings.requests_per_minute),
-        "memory and time to read one upload": (
-            f"{size_text(settings.decode_memory_bytes)}, {settings.decode_seconds:g} s"
-        ),
-        "longest pause in an upload": f"{settings.body_idle_seconds:g} s",
-        "results are kept": f"{settings.result_seconds / 3600:g} h",
+        "max_upload_bytes": ("largest upload", size_text(settings.max_upload_bytes)),
+        "max_decoded_bytes": ("largest tomogram once decompressed", size_text(settings.max_decoded_bytes)),
+        "max_pending_jobs": ("tomograms on hand, all clients together", str(settings.max_pending_jobs)),
+        "max_pending_bytes": ("bytes on hand, all clients together", size_text(settings.max_pending_bytes)),
+        "queue_share": ("share of one API key", f"{settings.queue_share:.0%} of these"),
+        "requests_per_minute": ("uploads a minute and key or address", str(settings.requests_per_minute)),
+        "decode_memory_bytes": ("memory to read one upload", size_text(settings.decode_memory_bytes)),
+        "decode_seconds": ("time to read one upload", f"{settings.decode_seconds:g} s"),
+        "header_seconds": ("time to send the headers", f"{settings.header_seconds:g} s"),
+        "body_idle_seconds": ("longest pause in an upload", f"{settings.body_idle_seconds:g} s"),
+        "body_seconds": ("time for a whole upload", f"{settings.body_seconds:g} s"),
+        "max_connections": ("connections at the same time", str(settings.max_connections)),
+        "max_attempts": ("tries of a tomogram whose engine dies", str(settings.max_attempts)),
+        "result_seconds": ("results are kept", f"{settings.result_seconds / 3600:g} h"),
     }
-    return "\n".join(["| limit | here |", "|---|---|", *(f"| {k} | {v} |" for k, v in rows.items())])
+    lines = [f"| {text} | {value} | `{name}` |" for name, (text, value) in rows.items()]
+    return "\n".join(["| limit | here | setting |", "|---|---|---|", *lines])
 
 
 def install(app: FastAPI, settings: Settings) -> None:

@@ -48,6 +48,8 @@ def _engine(_settings: Settings) -> Iterator[Finding]:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     from skinoct.checkpoint import default_models_dir, list_checkpoints, load_checkpoint
+    from skinoct.engines import make_engine
+    from skinoct_server.library import check_golden_slice
 
     folder = settings.models or default_models_dir()
     names = list_checkpoints(folder)
@@ -55,8 +57,12 @@ def _models(settings: Settings) -> Iterator[Finding]:
         yield Finding(False, "models", f"{folder} holds no checkpoint. Give a folder with --models.")
     for name in names:
         try:
-            card = load_checkpoint(folder / name).card
-            yield Finding(True, f"model {name}", f"sha256 {card.weights_sha256[:12]}... fits its card")
+            checkpoint = load_checkpoint(folder / name)
+            engine = make_engine(checkpoint, settings.device or "auto", threads=settings.threads)
+            check_golden_slice(checkpoint, engine)
+            sha256 = checkpoint.card.weights_sha256
+            text = f"sha256 {sha256[:12]}... fits its card, {engine.name} answers the golden slice as it should"
+            yield Finding(True, f"model {name}", text)
         except SkinoctError as error:
             yield Finding(False, f"model {name}", str(error))
 

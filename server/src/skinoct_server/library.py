@@ -21,7 +21,7 @@ from skinoct.checkpoint import (
     list_checkpoints,
     load_checkpoint,
 )
-from skinoct.engines import make_engine
+from skinoct.engines import Engine, make_engine
 from skinoct.engines.torch_engine import expected_golden
 from skinoct.errors import SkinoctError, UnknownModelError
 from skinoct.golden import check_answer, golden_slice
@@ -52,10 +52,21 @@ class Model:
         CheckpointError
             When they differ.
         """
-        card = self.checkpoint.card
         with self.shared.member(1) as member:
-            answer = member.probabilities(golden_slice(self.shared.channels))
-        check_answer(card.name, answer, expected_golden(self.checkpoint), card.pixel_size_um)
+            check_golden_slice(self.checkpoint, member)
+
+
+def check_golden_slice(checkpoint: Checkpoint, engine: Engine) -> None:
+    """Compare an engine's answer for the golden slice with what it was when the checkpoint was saved.
+
+    Raises
+    ------
+    CheckpointError
+        When they differ.
+    """
+    card = checkpoint.card
+    answer = engine.probabilities(golden_slice(UNetConfig(**card.architecture.config).in_slices))
+    check_answer(card.name, answer, expected_golden(checkpoint), card.pixel_size_um)
 
 
 class Library:

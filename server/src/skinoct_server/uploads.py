@@ -96,8 +96,8 @@ class Receiver:
             except TimeoutError:
                 raise HttpProblem(
                     "upload-timeout",
-                    f"The upload stalled for {self.settings.body_idle_seconds:g} s or took more than "
-                    f"{self.settings.body_seconds:g} s. Send it again.",
+                    f"The upload stalled for {self.settings.body_idle_seconds:g} s (setting body_idle_seconds) or took "
+                    f"more than {self.settings.body_seconds:g} s (setting body_seconds). Send it again.",
                     {"Connection": "close"},
                 ) from None
             if chunk is None:
