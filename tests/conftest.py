@@ -85,7 +85,11 @@ def launch(folder: Path, *arguments: str, ready: bool = True) -> LiveServer:
         raise AssertionError(line + log.read_text())
     server = LiveServer(process, match[0], log)
     if ready:
-        server.wait_ready()
+        try:
+            server.wait_ready()
+        except BaseException:  # nobody else knows of it yet
+            server.stop(signal.SIGKILL)
+            raise
     return server
 
 
