@@ -104,11 +104,8 @@ class Engine:
         self.library.warm_up()
         self.channel.send({"event": "ready", "device": self.library.device})
         while True:
-            command = self._commands.get()
-            if command["op"] == "scan":
-                self.scan()
-            else:
-                self._jobs.submit(self.segment, command)
+            self._commands.get()  # nothing but "scan" waits here: it takes seconds, and jobs go on meanwhile
+            self.scan()
 
     def scan(self) -> None:
         """Look for checkpoints and tell which can be used."""
@@ -173,10 +170,13 @@ class Engine:
     def _listen(self) -> None:
         """Take commands at once, so that a cancel overtakes the work; end with the front."""
         for command in self.channel.commands():
-            if command["op"] == "cancel":
-                self._cancelled.add(command["job"])
-            else:
-                self._commands.put(command)
+            match command["op"]:
+                case "cancel":
+                    self._cancelled.add(command["job"])
+                case "segment":
+                    self._jobs.submit(self.segment, command)
+                case _:
+                    self._commands.put(command)
         os.killpg(0, signal.SIGKILL)  # with everything that a library started
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import OrderedDict
@@ -144,9 +145,12 @@ class Library:
         CheckpointError
             When it is damaged.
         """
+        if (model := self._models.get(sha256)) is not None:  # without waiting for another one that is being loaded
+            with contextlib.suppress(KeyError):
+                self._models.move_to_end(sha256)
+            return model
         with self._loading:
             if sha256 in self._models:
-                self._models.move_to_end(sha256)
                 return self._models[sha256]
             if sha256 not in self._folders:
                 raise UnknownModelError(
