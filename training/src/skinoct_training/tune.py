@@ -25,7 +25,7 @@ from skinoct_training.metrics import column_errors
 from skinoct_training.validation import densest_window
 
 CANDIDATES: dict[str, tuple[Any, ...]] = {
-    "dej_step_price": (0.3, 0.6, 1.0, 2.0, 3.0, 5.0, 8.0),
+    "dej_step_price": (0.3, 1.0, 3.0, 8.0, 25.0, 60.0),
     "dej_reach": (1, 2, 3),
     "smooth_columns": (1.0, 2.0, 3.0, 5.0, 8.0),
     "smooth_slices": (0.0, 1.0, 2.0),
