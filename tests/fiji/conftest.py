@@ -319,6 +319,7 @@ def close_all(session: Session) -> None:
     _m = ij.WindowManager.getImage(_i); _m.changes = False; _m.close()""")
     session("""for _w in list(ij.WindowManager.getNonImageWindows() or ()):
     if 'DEJ' in str(_w.getTitle()): _w.close(False)""")
+    session("_m = ij.WindowManager.getWindow('Log'); _m and _m.close()")
     session("_m = ij.RoiManager.getInstance2(); _m and _m.close()")
     session("_m = ij.Recorder.getInstance(); _m and _m.close()")
 

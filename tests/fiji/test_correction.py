@@ -157,8 +157,9 @@ def correct(session, fake, path, data):
 
 def test_correction_goes_through_check_and_fit_as_it_is(either, fake, make_tiff, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    fake.wave, data = 3.0, tmp_path / "data"
+    data = tmp_path / "data"
     for name, seed in (("patient-1", 1), ("patient-2", 2)):
+        fake.wave = 2.0 + seed
         path = tmp_path / f"{name}.tif"
         path.write_bytes(make_tiff(8, 64, 96, seed=seed))
         correct(either, fake, path, data)

@@ -103,7 +103,7 @@ def test_profile_of_an_image_without_pixel_size_says_pixels(either, fake):
     assert either("[float(y) for y in plot.getYValues()]") == pytest.approx([35] * 6)
     assert either("str(plot.getLabel('y'))") == "mean thickness (pixels)"
     assert table(either, "DEJ measurements")[0]["thickness_mean_um"] == ""
-    assert "no pixel size" in either("status()")
+    assert "pixel size is unknown" in either("str(ij.IJ.getLog())")
 
 
 def test_slices_are_offered_for_review_the_least_certain_first(either, fake):
