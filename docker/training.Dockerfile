@@ -25,7 +25,6 @@ COPY models /source/models
 COPY training /source/training
 RUN /opt/skinoct/bin/pip install --no-cache-dir --constraint /source/constraints.txt \
         --extra-index-url "${TORCH_INDEX}" "/source/models[torch]" /source/training && \
-    /opt/skinoct/bin/python -m compileall -q /opt/skinoct/lib && \
     mkdir -p /opt/skinoct/models && \
     if [ -d /source/models/checkpoints ]; then cp -r /source/models/checkpoints/. /opt/skinoct/models/; fi
 

@@ -61,6 +61,7 @@ def test_a_large_tomogram_waits_for_its_turn_and_runs_alone(start_server, make_t
     with engine_held(server, 2):
         small = [post_job(server.http, make_tiff(seed=seed)) for seed in range(2)]
         large = post_job(server.http, slow_tiff)
+        follow(server.http, large.id, lambda status: status.slices_total is not None)
         after = post_job(server.http, make_tiff(seed=3))
         follow(server.http, after.id, lambda status: status.slices_total is not None)
         assert metric(server, "skinoct_running") == 2

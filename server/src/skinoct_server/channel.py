@@ -72,6 +72,7 @@ class Child:
         """Called with module and reason as well, to count and log it."""
         self._process: asyncio.subprocess.Process | None = None
         self._runner: asyncio.Task[None] | None = None
+        self._stopping = False
 
     @property
     def pid(self) -> int | None:
@@ -85,11 +86,13 @@ class Child:
 
     async def stop(self) -> None:
         """End the process for good."""
+        self._stopping = True
         if self._runner is not None:
             self._runner.cancel()
+        self.kill()
+        if self._runner is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._runner
-        self.kill()
         if self._process is not None:
             await self._process.wait()
 
@@ -126,6 +129,8 @@ class Child:
             await self._read(self._process)
             _kill_group(self._process.pid)  # children of a child that died must not keep what it held
             code = await self._process.wait()
+            if self._stopping:
+                return
             reason = f"{self.module} ended by signal {-code}" if code < 0 else f"{self.module} ended ({code})"
             self.on_exit(reason)
             if self.on_restart is not None:
@@ -138,7 +143,8 @@ class Child:
         assert process.stdout is not None
         while True:
             try:
-                line = await asyncio.wait_for(process.stdout.readline(), _LOOK_SECONDS)
+                async with asyncio.timeout(_LOOK_SECONDS):  # wait_for of Python 3.11 can lose a cancellation
+                    line = await process.stdout.readline()
             except TimeoutError:
                 if process.returncode is not None:  # what it started keeps the pipe open
                     return

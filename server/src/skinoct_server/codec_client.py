@@ -82,7 +82,11 @@ class CodecClient:
 
     async def _run(self, task: str, arguments: dict[str, Any], file_size: int | None) -> dict[str, Any]:
         async with self._slots:
-            await asyncio.wait_for(self.ready.wait(), 30)
+            try:
+                async with asyncio.timeout(30):
+                    await self.ready.wait()
+            except TimeoutError:
+                raise TaskFailure("lost", "") from None
             number = next(self._numbers)
             future = asyncio.get_running_loop().create_future()
             self._waiting[number] = future

@@ -74,7 +74,8 @@ class EngineClient:
     async def _follow(self, events: asyncio.Queue[Message | None], on_progress: Callable[[int, int], None]) -> float:
         while True:
             try:
-                event = await asyncio.wait_for(events.get(), self.settings.stall_seconds)
+                async with asyncio.timeout(self.settings.stall_seconds):
+                    event = await events.get()
             except TimeoutError:
                 self.ready.clear()  # the next job waits for the next process
                 self.child.kill()

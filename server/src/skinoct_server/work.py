@@ -193,7 +193,8 @@ class WorkQueue:
             changed = entry.changed
             yield self.status(entry.job)
             try:
-                await asyncio.wait_for(changed.wait(), 10)
+                async with asyncio.timeout(10):
+                    await changed.wait()
             except TimeoutError:
                 yield None
         job = await self.find(job_id)
