@@ -109,7 +109,7 @@ def probe(url: str) -> None:
             with socket.create_connection(address(url), 60) as client:
                 started = time.perf_counter()
                 client.sendall(head)
-                if select.select([client], [], [], 1.0)[0] and b" 429 " in client.recv(4096):
+                if select.select([client], [], [], 0.25)[0] and b" 429 " in client.recv(4096):
                     refusal.append(time.perf_counter() - started)
     print(json.dumps({"health": health, "refusal": refusal}))
 
