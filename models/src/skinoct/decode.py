@@ -37,6 +37,10 @@ from skinoct.line_search import (
 FloatArray = npt.NDArray[np.float32]
 
 
+WAITING_BYTES = 64 * 2**20
+"""Of probabilities that may wait for more slices to be decoded with."""
+
+
 class DecodeConfig(BaseModel):
     """How lines are drawn through probabilities; stored in a checkpoint's card."""
 
@@ -114,6 +118,8 @@ class OrderedDecoder:
         self._boundaries = np.zeros((4, slices, width), np.float32)
         self._confidence = np.zeros((slices, width), np.float32)
         self._overhang = np.zeros((slices, width), bool)
+        self._waiting: list[FloatArray] = []
+        self._seen = 0
         self._done = 0
 
     def add(self, probabilities: FloatArray) -> None:
@@ -130,15 +136,27 @@ class OrderedDecoder:
             When the block does not continue the tomogram.
         """
         count, classes, *plane = probabilities.shape
-        if classes != NUM_CLASSES or tuple(plane) != self.shape[1:] or self._done + count > self.shape[0]:
+        if classes != NUM_CLASSES or tuple(plane) != self.shape[1:] or self._seen + count > self.shape[0]:
             raise OptionError(
                 f"a block of shape {probabilities.shape} does not continue a tomogram of shape {self.shape} at "
-                f"slice {self._done + 1}"
+                f"slice {self._seen + 1}"
             )
-        where = slice(self._done, self._done + count)
-        self._boundaries[:, where], self._confidence[where] = decode_slices(probabilities, self.config)
-        self._overhang[where] = find_overhangs(likeliest(probabilities))
-        self._done += count
+        self._seen += count
+        self._waiting.append(probabilities)
+        waiting = self._seen - self._done
+        if waiting >= LANES or waiting * probabilities[0].nbytes > WAITING_BYTES:
+            self._decode_waiting()
+
+    def _decode_waiting(self) -> None:
+        """Decode the slices that were kept until the search, which works on several at once, is busy."""
+        if not self._waiting:
+            return
+        block = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        self._waiting.clear()
+        where = slice(self._done, self._done + len(block))
+        self._boundaries[:, where], self._confidence[where] = decode_slices(block, self.config)
+        self._overhang[where] = find_overhangs(likeliest(block))
+        self._done += len(block)
 
     def finish(self) -> Surfaces:
         """Smooth across slices and return all lines.
@@ -148,8 +166,9 @@ class OrderedDecoder:
         OptionError
             When slices are missing.
         """
-        if self._done != self.shape[0]:
-            raise OptionError(f"{self.shape[0] - self._done} slices were never decoded")
+        if self._seen != self.shape[0]:
+            raise OptionError(f"{self.shape[0] - self._seen} slices were never decoded")
+        self._decode_waiting()
         boundaries = smooth_across_slices(self._boundaries, self._confidence, self.shape[1], self.config)
         return Surfaces(boundaries, self._confidence, self._overhang)
 
