@@ -51,6 +51,8 @@ class AugmentConfig(BaseModel):
     """Largest added constant light."""
     blur: float = Field(default=0.2, ge=0, le=1)
     """Share of the crops that are blurred."""
+    coarsen: float = Field(default=0.25, ge=0, le=1)
+    """Share of the crops shown as from a microscope with pixels up to 2.2 times as large."""
 
 
 def augment(images: Tensor, labels: Tensor, generator: torch.Generator, config: AugmentConfig) -> tuple[Tensor, Tensor]:
@@ -163,6 +165,19 @@ def recolor(images: Tensor, labels: Tensor, generator: torch.Generator, config: 
 
     soft = functional.avg_pool2d(light, 3, 1, 1, count_include_pad=False)
     light = torch.lerp(light, soft, per_crop(dice.chance(config.blur)))
+    light = coarsen(light, dice, generator, config.coarsen)
     light = light * per_crop(dice.normal(config.gain).clamp(-1, 1).exp())
     light = light + per_crop(dice.uniform(0, config.floor))
     return light.clamp(0, 1)
+
+
+def coarsen(light: Tensor, dice: Dice, generator: torch.Generator, share: float) -> Tensor:
+    """Sample some crops (B, C, H, W) with larger pixels, as high as wide or not, and bring them back to their size."""
+    chosen = torch.nonzero(dice.chance(share))[:, 0]
+    if not len(chosen):
+        return light
+    down_y, down_x = (1 + 1.2 * torch.rand(2, generator=generator, device=generator.device)).tolist()
+    height, width = light.shape[-2:]
+    size = max(1, round(height / down_y)), max(1, round(width / down_x))
+    small = functional.interpolate(light[chosen], size=size, mode="bilinear", antialias=True)
+    return light.index_copy(0, chosen, functional.interpolate(small, size=(height, width), mode="bilinear"))

@@ -58,7 +58,7 @@ class FitOptions:
     resume: bool = False
     threads: int | None = None
     start: str | None = None
-    """Checkpoint to fine-tune, a folder or a name."""
+    """Checkpoint to fine-tune, a folder or a name; ``default`` is the shipped one."""
     description: str = ""
     """One sentence for the card."""
     command: str = ""
@@ -122,6 +122,8 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
         "config": config.model_dump(mode="json"),
         "environment": environment(),
     }
+    if base is not None:
+        recipe["start"] = {"name": base.card.name, "weights_sha256": base.card.weights_sha256}
     data = selection.describe(options.data.by_slice)
     run.write_json("config.json", recipe)
     run.write_json("data.json", data)

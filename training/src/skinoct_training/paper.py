@@ -11,31 +11,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from skinoct_training.augment import AugmentConfig
+
 PAPER_CLASS_WEIGHTS = (10.0, 10.0, 1.0, 20.0, 1.0)
 """Loss weights of glass, glycerol, epidermis, DEJ, dermis."""
 
-_UNCHANGED = {
-    "mirror": False,
-    "depth_scale": 0,
-    "width_scale": 0,
-    "shift": 0,
-    "tilt": 0,
-    "wave": 0,
-    "gain": 0,
-    "gamma": 0,
-    "attenuation": 0,
-    "vignette": 0,
-    "shadows": 0,
-    "layers": 0,
-    "speckle": 0,
-    "floor": 0,
-    "blur": 0,
-}
+UNCHANGED: dict[str, Any] = {name: type(field.default)(0) for name, field in AugmentConfig.model_fields.items()}
+"""Every augmentation switched off, also those that are added one day."""
 
 PAPER_SETTINGS: dict[str, Any] = {
     "network": {"in_slices": 1, "stem": (1, 1), "widths": (16, 32, 64, 128), "filters": 6},
     "intensity": {"low_percentile": 0.0, "high_percentile": 100.0, "power": 1.0},
-    "augment": _UNCHANGED,
+    "augment": UNCHANGED,
     "loss": {"class_weights": PAPER_CLASS_WEIGHTS, "dice": 0.0, "surface": 0.0, "label_smoothing": 0.0},
     "crop": (224, 512),
     "spacings": (1,),

@@ -23,7 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, runs and crossval.json")
     add_duration(parser)
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
-    parser.add_argument("--from", dest="start", metavar="CHECKPOINT", help="fine-tune this checkpoint in each fold")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="CHECKPOINT",
+        help="fine-tune this checkpoint in each fold; default is the shipped one",
+    )
     add_settings(parser)
     add_label_options(parser)
 

@@ -13,7 +13,7 @@ RED, PLAIN = "\033[31;1m", "\033[0m"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one")
+    parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one, or default")
     parser.add_argument("data", type=Path, help="folder of tomogram folders that training never saw")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.json, report.html and figures")
     parser.add_argument("--paper", metavar="CHECKPOINT", help="a checkpoint of --recipe paper, to compare with")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one")
+    parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one, or default")
     parser.add_argument("--out", type=Path, default=Path("filters.png"), help="PNG to write (default filters.png)")
     parser.add_argument("--steps", type=int, default=80, help="steps of gradient ascent (default 80)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")

@@ -10,7 +10,7 @@ SUFFIX = {"onnx": ".onnx", "bioimageio": ".bioimageio.zip"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one")
+    parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one, or default")
     parser.add_argument("--format", choices=tuple(SUFFIX), required=True, help="what to write")
     parser.add_argument("--out", type=Path, help="file to write (default: the checkpoint's name)")
 

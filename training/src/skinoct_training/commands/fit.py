@@ -28,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--run", type=Path, help="run folder (default: runs/ and the checkpoint's name)")
-    parser.add_argument("--from", dest="start", metavar="CHECKPOINT", help="fine-tune this checkpoint (folder or name)")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="CHECKPOINT",
+        help="fine-tune this checkpoint: a folder or a name; default is the shipped one",
+    )
     parser.add_argument("--pixel-size", type=float, metavar="UM", help="train at this pixel size (default: the data's)")
     parser.add_argument("--description", default="", help="one sentence for the checkpoint's card")
     parser.add_argument(

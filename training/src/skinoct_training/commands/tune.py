@@ -10,7 +10,7 @@ from skinoct_training.commands.options import add_label_options, label_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one")
+    parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one, or default")
     parser.add_argument(
         "data",
         type=Path,

@@ -22,6 +22,8 @@ class Surfaces:
     skin: FloatArray
     corneum: FloatArray
     dej: FloatArray
+    furrow: FloatArray
+    """How far the furrows sink the skin, um; not a surface."""
 
 
 def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
@@ -45,12 +47,16 @@ def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
     pane_line = np.full_like(skin, anatomy.pane_um) + 0.003 * anatomy.tilt_x * x
     skin = np.maximum(skin, pane_line)
     base = skin - furrows + rng.uniform(0.4, 1.0) * sunk - rough
-    corneum = skin + anatomy.corneum_um * (1 + 0.15 * lateral(rng, spec, 25.0)).clip(0.4, 2.0)
+    horn = anatomy.corneum_um * (1 + 0.15 * lateral(rng, spec, 25.0)).clip(0.4, 2.0)
     spread = anatomy.cellular_um * (1 + 0.08 * lateral(rng, spec, 120.0)).clip(0.5, 1.6)
     dej = base + anatomy.corneum_um + spread + draw_papillae(rng, spec)
-    dej = np.maximum(dej, corneum + 0.2 * anatomy.cellular_um + 4.0)
+    least = 0.2 * anatomy.cellular_um + 4.0
+    # A furrow ends above the DEJ, which passes below it as a smooth line: it does not follow a slit.
+    skin = np.maximum(np.minimum(skin, dej - horn - least), pane_line)
+    corneum = skin + horn
+    dej = np.maximum(dej, corneum + least)
     dej = ndimage.gaussian_filter(dej, (2.5 / grid.z_um, 2.5 / grid.x_um), mode="nearest")
-    surfaces = [pane_line, skin, corneum, dej]
+    surfaces = [pane_line, skin, corneum, dej, furrows]
     return Surfaces(*(np.asarray(surface, np.float32) for surface in surfaces))
 
 

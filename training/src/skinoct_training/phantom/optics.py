@@ -38,7 +38,7 @@ def form_image(rng: np.random.Generator, spec: Spec, tissue: FloatArray, surface
     dark = np.sqrt(optics.floor) * np.abs(1 + 0.35 * rng.standard_normal(tissue.shape, dtype=np.float32))
     signal = np.sqrt(amplitude**2 + (0.5 * dark) ** 2)
     signal *= gains(rng, spec)
-    signal += 0.03 * rng.standard_normal(tissue.shape, dtype=np.float32)
+    signal += np.float32(optics.grains) * rng.standard_normal(tissue.shape, dtype=np.float32)
     return compress(signal, spec)
 
 
@@ -80,10 +80,17 @@ def shadows(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> FloatAr
         drift = rng.uniform(-4, 4) * np.arange(shape[0], dtype=np.float32)[:, None, None] * grid.z_um / grid.x_um * 0.2
         center = rng.uniform(0, shape[2]) + drift + rng.uniform(-0.25, 0.25) * depth / grid.x_um
         strength = rng.uniform(0.4, 0.85) if hair else rng.uniform(0.15, 0.7)
-        start = rng.uniform(0, 40)
+        start = rng.uniform(0, 40) if hair or rng.random() < 0.5 else rng.uniform(40, 160)
         stripe = np.exp(-(((x[None, None] - center) / width) ** 2)) / (1 + np.exp(-(depth - start) / 6))
         result *= 1 - strength * stripe
-    return result
+    return result * furrow_shade(rng, spec, surfaces, depth)
+
+
+def furrow_shade(rng: np.random.Generator, spec: Spec, surfaces: Surfaces, depth: FloatArray) -> FloatArray:
+    """Light that a furrow's walls keep from what lies below it (Z, Y, X); ``depth`` is um below the skin."""
+    blocked = np.clip(surfaces.furrow / 40.0, 0, 1) ** 0.7
+    fade = np.exp(-np.maximum(depth, 0) / rng.uniform(60, 400)) / (1 + np.exp(-(depth - rng.uniform(0, 15)) / 4))
+    return np.asarray(1 - spec.optics.furrow_shade * blocked[:, None] * fade, np.float32)
 
 
 def move(rng: np.random.Generator, spec: Spec, gray: FloatArray, lines: FloatArray) -> tuple[FloatArray, FloatArray]:

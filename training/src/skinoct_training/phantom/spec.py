@@ -81,8 +81,12 @@ class Look:
     medium: float
     corneum: float
     corneum_stripes: float
+    corneum_edge_um: float
+    """Over which the corneum fades into the cells below it."""
     dermis_step: float
     """Reflectivity of the dermis just below the DEJ over that of the epidermis."""
+    step_edge_um: float
+    """Over which that step is spread."""
     basal: float
     basal_um: float
     papillary: float
@@ -92,12 +96,18 @@ class Look:
     """Factor of a line of 3 um on the DEJ itself; 1 in FF-OCT, where none is seen."""
     nuclei: float
     """Contrast of the nuclei: 0 none, 1 black."""
+    nucleus_um: float
+    """Diameter of the nuclei in the plane of the skin."""
+    nuclei_seen: float
+    """Share of the cells whose nucleus is seen."""
     cell_pitch_um: float
     collagen: float
     vessels: float
     spots: float
     clouds: float
     """Contrast of slow variations within each layer."""
+    patches: float
+    """Contrast of the dark and bright patches of the dermis, wider than its bundles."""
     mu_epidermis_mm: float
     mu_dermis_mm: float
 
@@ -123,6 +133,10 @@ class Optics:
     tears: bool
     hairs: int
     shadows: int
+    furrow_shade: float
+    """Light lost below a deep furrow: 0 none, 1 all."""
+    grains: float
+    """Noise of single pixels, relative to the epidermis."""
     bits: int
 
 
@@ -198,7 +212,7 @@ def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
         papilla_pitch_um=_uniform(rng, 109, 117) * (_log_uniform(rng, 0.5, 1.8) if wide else _uniform(rng, 0.85, 1.15)),
         furrow_um=_uniform(rng, *site.furrow_um) * (1 + 0.05 * max(decades, 0)),
         furrow_pitch_um=_uniform(rng, 120, 500),
-        furrow_width_um=_uniform(rng, 8, 30),
+        furrow_width_um=_log_uniform(rng, 3, 30),
         wave_um=_uniform(rng, 2, 16),
         tilt_x=float(rng.normal(0, 0.08 if wide else 0.05)),
         tilt_z=float(rng.normal(0, 0.04)),
@@ -214,19 +228,24 @@ def _draw_look(rng: np.random.Generator, wide: bool) -> Look:
         glass_band_um=_uniform(rng, 1, 4) if _chance(rng, 0.3) else 0.0,
         medium=_uniform(rng, 0.0, 0.06),
         corneum=_uniform(rng, 2.2, 5.0),
-        corneum_stripes=_uniform(rng, 0.1, 0.5),
+        corneum_stripes=_uniform(rng, 0.1, 0.9),
+        corneum_edge_um=_uniform(rng, 0.3, 6),
         dermis_step=1 / ratio,
+        step_edge_um=_uniform(rng, 0.3, 4),
         basal=_log_uniform(rng, 0.85, 1.7),
         basal_um=_uniform(rng, 5, 12),
         papillary=_uniform(rng, 0.85, 1.15),
         papillary_um=_uniform(rng, 10, 40),
         junction=1.0,
-        nuclei=_uniform(rng, 0.5, 0.95),
-        cell_pitch_um=_uniform(rng, 9, 15),
-        collagen=_uniform(rng, 0.4, 0.8),
+        nuclei=_uniform(rng, 0.7, 0.98),
+        nucleus_um=_uniform(rng, 4.5, 8),
+        nuclei_seen=_uniform(rng, 0.5, 1.0),
+        cell_pitch_um=_uniform(rng, 10, 16),
+        collagen=_uniform(rng, 0.25, 0.75),
         vessels=_uniform(rng, 0, 1),
         spots=_uniform(rng, 0, 1),
         clouds=_uniform(rng, 0.05, 0.25),
+        patches=_uniform(rng, 0, 0.35),
         mu_epidermis_mm=_uniform(rng, 2, 9),
         mu_dermis_mm=_uniform(rng, 1, 6),
     )
@@ -241,7 +260,9 @@ def _widen_look(rng: np.random.Generator, look: Look) -> Look:
         glass_band_um=_uniform(rng, 1, 10) if _chance(rng, 0.4) else 0.0,
         medium=_log_uniform(rng, 0.01, 0.2) if _chance(rng, 0.93) else _uniform(rng, 0.2, 0.7),
         corneum=_log_uniform(rng, 0.35, 5),
-        corneum_stripes=_uniform(rng, 0, 0.8),
+        corneum_stripes=_uniform(rng, 0, 0.9),
+        corneum_edge_um=_uniform(rng, 0.1, 10),
+        step_edge_um=_uniform(rng, 0.1, 6),
         dermis_step=look.dermis_step if _chance(rng, 0.3) else _log_uniform(rng, 0.35, 2.2),
         basal=_log_uniform(rng, 0.45, 2.5) if _chance(rng, 0.7) else 1.0,
         basal_um=_uniform(rng, 3, 18),
@@ -249,9 +270,11 @@ def _widen_look(rng: np.random.Generator, look: Look) -> Look:
         papillary_um=_uniform(rng, 8, 60),
         junction=_log_uniform(rng, 0.4, 2.5) if _chance(rng, 0.35) else 1.0,
         nuclei=_uniform(rng, 0, 1) if _chance(rng, 0.65) else 0.0,
+        nucleus_um=_uniform(rng, 4, 11),
         cell_pitch_um=_uniform(rng, 7, 20),
         collagen=_uniform(rng, 0, 0.8),
         clouds=_uniform(rng, 0.0, 0.5),
+        patches=_uniform(rng, 0.0, 0.6),
         mu_epidermis_mm=_uniform(rng, 0, 10),
         mu_dermis_mm=_uniform(rng, 0, 9),
     )
@@ -262,7 +285,7 @@ def _draw_optics(rng: np.random.Generator, wide: bool) -> Optics:
     optics = Optics(
         grain_y_px=grain,
         grain_x_px=grain * _uniform(rng, 0.9, 1.4),
-        looks=int(rng.integers(2, 5)),
+        looks=int(rng.integers(2, 7)),
         floor=_log_uniform(rng, 0.02, 0.2),
         compression="linear",
         exposure=_uniform(rng, 0.25, 0.45),
@@ -273,7 +296,9 @@ def _draw_optics(rng: np.random.Generator, wide: bool) -> Optics:
         fringes=_uniform(rng, 0.03, 0.15) if _chance(rng, 0.25) else 0.0,
         tears=_chance(rng, 0.1),
         hairs=int(rng.poisson(0.3)),
-        shadows=int(rng.poisson(1.0)),
+        shadows=int(rng.poisson(1.5)),
+        furrow_shade=_uniform(rng, 0.1, 0.8),
+        grains=_uniform(rng, 0.02, 0.06),
         bits=8 if _chance(rng, 0.8) else 16,
     )
     if not wide:
@@ -293,5 +318,7 @@ def _draw_optics(rng: np.random.Generator, wide: bool) -> Optics:
         vignette=_uniform(rng, 0.0, 0.5),
         row_jitter=_uniform(rng, 0, 0.12),
         fringes=_uniform(rng, 0.03, 0.25) if _chance(rng, 0.25) else 0.0,
-        shadows=int(rng.poisson(1.5)),
+        shadows=int(rng.poisson(2.0)),
+        furrow_shade=_uniform(rng, 0.0, 0.8),
+        grains=_log_uniform(rng, 0.01, 0.25),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skinoct_training.phantom.fields import FloatArray, band_noise, blur, smooth_noise
+from skinoct_training.phantom.fields import FloatArray, blur, smooth_noise
 from skinoct_training.phantom.geometry import Surfaces
 from skinoct_training.phantom.spec import Spec
 
@@ -21,11 +21,18 @@ def draw_tissue(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> Flo
     epidermis = draw_epidermis(rng, spec, -under_dej, under_corneum) * clouds
     dermis = draw_dermis(rng, spec, under_dej) * (1 + look.clouds * noise(rng, spec, 30.0))
     entrance = 1 + (look.corneum - 1) * 0.4 * np.exp(-np.maximum(under_skin, 0) / 4)
-    tissue = np.where(under_dej >= 0, dermis, np.where(under_corneum >= 0, epidermis, corneum * entrance))
+    tissue = blend(corneum * entrance, epidermis, under_corneum, look.corneum_edge_um)
+    tissue = blend(tissue, dermis, under_dej, look.step_edge_um)
     tissue *= 1 + (look.junction - 1) * np.exp(-((under_dej / 2.0) ** 2))
     tissue *= attenuation(spec, under_skin, under_dej)
     medium = draw_medium(rng, spec, depth, surfaces)
     return np.asarray(np.where(under_skin >= 0, np.maximum(tissue, 0.01), medium), np.float32)
+
+
+def blend(above: FloatArray, below: FloatArray, depth_um: FloatArray, edge_um: float) -> FloatArray:
+    """Go from ``above`` to ``below`` where ``depth_um`` changes sign, over about ``edge_um`` on either side."""
+    share = 0.5 * (1 + np.tanh(depth_um / np.float32(edge_um)))
+    return np.asarray(above + (below - above) * share, np.float32)
 
 
 def attenuation(spec: Spec, under_skin: FloatArray, under_dej: FloatArray) -> FloatArray:
@@ -64,39 +71,56 @@ def draw_epidermis(rng: np.random.Generator, spec: Spec, over_dej: FloatArray, u
     ``over_dej`` and ``under_corneum`` are distances in um, (Z, Y, X).
     """
     look = spec.look
-    pitch = look.cell_pitch_um
-    deep = nuclei(rng, spec, pitch, 1.0)
-    flat = nuclei(rng, spec, pitch * 1.2, 0.55)
+    deep = nuclei(rng, spec, 0.8)
+    flat = nuclei(rng, spec, 0.4)
     share = np.clip(over_dej / np.maximum(over_dej + under_corneum, 1.0), 0, 1)
     dark = look.nuclei * np.where(share > 0.6, flat, deep)
-    body = (1 - dark) * (1 + 0.25 * noise(rng, spec, pitch / 3))
+    body = (1 - dark) * (1 + 0.2 * noise(rng, spec, look.cell_pitch_um / 3))
     basal = 1 + (look.basal - 1) * np.exp(-((over_dej / look.basal_um) ** 2))
     spots = noise(rng, spec, 2.2)
     bright = look.spots * 1.5 * (spots > 3.1 - 0.5 * (over_dej < 15))
     return np.asarray(body.clip(0.05) * basal + bright, np.float32)
 
 
-def nuclei(rng: np.random.Generator, spec: Spec, pitch_um: float, flatness: float) -> FloatArray:
-    """Quasi-regular blobs (Z, Y, X) in 0..1, about a third of a pitch across, ``flatness`` times as high as wide."""
-    grid = spec.grid
-    periods = (pitch_um / grid.z_um, flatness * pitch_um / grid.y_um, pitch_um / grid.x_um)
-    field = band_noise(rng, grid.shape, [max(p, 2.0) for p in periods])
-    return np.asarray(np.clip((field - 0.9) / 0.5, 0, 1), np.float32)
+def nuclei(rng: np.random.Generator, spec: Spec, flatness: float) -> FloatArray:
+    """Draw the nuclei (Z, Y, X) as ellipsoids, 1 within and 0 between, ``flatness`` times as high as wide.
+
+    One cell sits near each point of a shifted lattice, closer together in depth where cells are flat.
+    """
+    grid, look = spec.grid, spec.look
+    pitch = look.cell_pitch_um
+    steps_um = np.array([pitch, max(flatness, 0.6) * pitch, pitch])
+    voxel_um = np.array([grid.z_um, grid.y_um, grid.x_um])
+    pad = int(np.ceil(pitch / grid.z_um))
+    shape = np.array([grid.shape[0] + 2 * pad, grid.shape[1], grid.shape[2]])
+    counts = np.maximum(np.ceil(shape * voxel_um / steps_um).astype(int), 1)
+    points = np.stack(np.meshgrid(*[np.arange(n) for n in counts], indexing="ij"), -1).reshape(-1, 3).astype(float)
+    points[:, 2] += 0.5 * (points[:, 1] % 2)
+    points += rng.uniform(-0.4, 0.4, points.shape)
+    points = points[rng.random(len(points)) < look.nuclei_seen]
+    index = np.round(points * steps_um / voxel_um).astype(int) % shape
+    radius = look.nucleus_um / 2 * np.array([1.0, flatness, 1.0]) / voxel_um
+    seeds = np.zeros(tuple(shape), np.float32)
+    seeds[tuple(index.T)] = rng.uniform(0.5, 1.5, len(index))
+    widths = np.maximum(radius / 1.5, 0.4)
+    field = blur(seeds, widths)[pad : pad + grid.shape[0]] * np.float32((2 * np.pi) ** 1.5 * np.prod(widths))
+    return np.asarray(np.clip(1.6 * field, 0, 1), np.float32)
 
 
 def draw_dermis(rng: np.random.Generator, spec: Spec, under_dej: FloatArray) -> FloatArray:
     """Collagen in bundles along x at changing angles, a papillary layer, dark vessels."""
     look, grid = spec.look, spec.grid
     shear = rng.uniform(-0.4, 0.4)
-    bundles = noise(rng, spec, 2.2, stretch_x=rng.uniform(2.0, 5.0))
+    bundles = noise(rng, spec, rng.uniform(1.2, 2.2), stretch_x=rng.uniform(2.0, 5.0))
     coarse = noise(rng, spec, 5.0, stretch_x=rng.uniform(2.0, 5.0))
     lean = np.broadcast_to(shear * np.arange(grid.shape[2], dtype=np.float32), (grid.shape[0], grid.shape[2]))
-    fibers = follow(bundles + 0.7 * coarse, lean)
+    fibers = follow(bundles + 0.5 * coarse, lean)
     body = np.exp(look.collagen * fibers)
     papillary = 1 + (look.papillary - 1) * np.exp(-((under_dej / look.papillary_um) ** 2))
     tubes = noise(rng, spec, 9.0, stretch_x=rng.uniform(1.0, 3.0))
+    patches = np.exp(look.patches * noise(rng, spec, 45.0, stretch_x=rng.uniform(0.7, 2.0)))
     vessel = 1 - look.vessels * 0.75 * np.clip((tubes - 1.6) / 0.3, 0, 1)
-    return np.asarray(look.dermis_step * body * papillary * vessel, np.float32)
+    return np.asarray(look.dermis_step * body * papillary * patches * vessel, np.float32)
 
 
 def draw_medium(rng: np.random.Generator, spec: Spec, depth: FloatArray, surfaces: Surfaces) -> FloatArray:
