@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from skinoct.checkpoint import default_checkpoint
 from skinoct.rois import rasterize, read_roi_set
 from skinoct.tomogram import read_tomogram
 
@@ -41,7 +42,7 @@ def test_the_answer_is_close_to_the_truth_and_said_to_be_synthetic(done: tuple[P
     out, said = done
     report = json.loads((out / "report.json").read_text())
     assert report["synthetic"] is True
-    assert report["model"]["name"].startswith("phantom-v")
+    assert report["model"]["name"] == default_checkpoint()
     assert report["tomogram"]["shape"] == [SLICES, 224, 512]
     assert report["seconds"] > 0
     assert report["dej_error_um"] <= 10, "far from what the card promises: was the right checkpoint used?"

@@ -84,16 +84,21 @@ def test_curl_gets_what_the_readme_says(live_server, make_tiff: Callable[..., by
 
 def test_training_commands_run_one_after_the_other(tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text(json.dumps(TINY))
-    fewer = {"phantom": ["--tomograms", "2", "--slices", "3"], "fit": ["--epochs", "1", "--config", "tiny.json"]}
+    (tmp_path / "tune.json").write_text(json.dumps({k: v for k, v in TINY.items() if k != "network"}))
+    fewer = {
+        "phantom": ["--tomograms", "2", "--slices", "3"],
+        "fit": ["--epochs", "1", "--config", "tiny.json"],
+        "fit --from": ["--minutes", "0.02", "--config", "tune.json"],
+    }
     commands = sorted(starting("skinoct-train"), key=lambda c: "skinoct-train phantom" not in c)
-    assert [c.split()[1] for c in commands] == ["phantom", "check", "fit"]
-    for command in commands:
-        line = command.replace("my-phantoms", "my-tomograms")
-        done = subprocess.run(
-            [*words(line), *fewer.get(line.split()[1], [])], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+    kinds = [c.split()[1] + (" --from" if "--from" in c else "") for c in commands]
+    assert kinds == ["phantom", "check", "fit", "fit --from"]
+    for command, kind in zip(commands, kinds, strict=True):
+        line = [*words(command.replace("my-phantoms", "my-tomograms")), *fewer.get(kind, [])]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    assert (tmp_path / "my-models" / "my-skin" / "card.json").exists()
+    for name in ("my-skin", "my-fine-tuned-skin"):
+        assert (tmp_path / "my-models" / name / "card.json").exists()
 
 
 def test_nothing_is_left_out() -> None:

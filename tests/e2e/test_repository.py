@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from skinoct.checkpoint import default_checkpoint
+
 ROOT = Path(__file__).parents[2]
 LARGEST_FIGURE = 600_000
 
@@ -51,6 +53,13 @@ def test_links_and_pictures_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if "://" not in target and not target.startswith("mailto:"):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_gives_the_limits_of_the_checkpoint_that_is_used() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    used = default_checkpoint(ROOT / "models" / "checkpoints")
+    assert set(re.findall(r"phantom-v\d+", text)) == {used}
+    assert f"](models/checkpoints/{used}/README.md)" in text
 
 
 def test_figures_are_small() -> None:

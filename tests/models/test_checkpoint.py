@@ -209,6 +209,14 @@ class TestChoosing:
         assert cp.default_checkpoint(tmp_path) == "phantom-v10"
         assert cp.find_checkpoint("clinic", tmp_path) == tmp_path / "clinic"
 
+    def test_the_default_can_be_asked_for_without_knowing_it(self, tmp_path: Path) -> None:
+        self.make(tmp_path, "phantom-v2", "clinic")
+        assert cp.open_checkpoint("default", tmp_path).card.name == "phantom-v2"
+        self.make(tmp_path, "phantom-v3")
+        assert cp.open_checkpoint("default", tmp_path).card.name == "phantom-v3"
+        self.make(tmp_path, "default")
+        assert cp.open_checkpoint("default", tmp_path).card.name == "default"
+
     def test_a_single_checkpoint_is_the_default(self, tmp_path: Path) -> None:
         self.make(tmp_path, "clinic")
         assert cp.find_checkpoint(None, tmp_path).name == "clinic"

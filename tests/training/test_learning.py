@@ -90,7 +90,7 @@ class TestAugment:
 
     def test_nothing_changes_when_all_is_off(self) -> None:
         images, labels = self.batch()
-        off = AugmentConfig(**paper._UNCHANGED)
+        off = AugmentConfig(**paper.UNCHANGED)
         out, known = augment(images, labels, torch.Generator().manual_seed(0), off)
         torch.testing.assert_close(out, images.float() / 255, atol=1e-3, rtol=0)
         assert torch.equal(known, labels)
@@ -100,7 +100,7 @@ class TestAugment:
         images, labels = self.batch()
         scale = {torch.uint8: 1, torch.uint16: 257, torch.float32: 1 / 255}[dtype]
         given = (images.float() * scale).to(dtype)
-        off = AugmentConfig(**paper._UNCHANGED)
+        off = AugmentConfig(**paper.UNCHANGED)
         out, _ = augment(given, labels, torch.Generator().manual_seed(0), off)
         torch.testing.assert_close(out, images.float() / 255, atol=1e-3, rtol=0)
 

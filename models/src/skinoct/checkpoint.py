@@ -39,6 +39,8 @@ WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 GOLDEN_FILE = "golden.json"
 README_FILE = "README.md"
+DEFAULT = "default"
+"""Name that stands for the default checkpoint, so that nobody need know which version that is."""
 LONG_LIST = 12
 """Longer lists are abbreviated on the page for people; the card has them in full."""
 
@@ -372,7 +374,7 @@ def default_checkpoint(models_dir: str | Path | None = None) -> str:
 
 
 def find_checkpoint(name: str | None = None, models_dir: str | Path | None = None) -> Path:
-    """Return the folder of a checkpoint by its name in ``models_dir``, or of the default one.
+    """Return the folder of a checkpoint by its name in ``models_dir``; None and ``default`` mean the default one.
 
     Raises
     ------
@@ -381,7 +383,7 @@ def find_checkpoint(name: str | None = None, models_dir: str | Path | None = Non
     """
     folder = default_models_dir() if models_dir is None else Path(models_dir)
     names = list_checkpoints(folder)
-    if name is None:
+    if name is None or (name == DEFAULT and name not in names):
         return folder / default_checkpoint(folder)
     if name not in names:
         known = f"there are: {', '.join(names)}" if names else "there is none"
@@ -390,7 +392,7 @@ def find_checkpoint(name: str | None = None, models_dir: str | Path | None = Non
 
 
 def open_checkpoint(name_or_folder: str | Path, models_dir: str | Path | None = None) -> Checkpoint:
-    """Load a checkpoint given as a folder, or by its name in ``models_dir``.
+    """Load a checkpoint given as a folder, or by its name in ``models_dir``, which may be ``default``.
 
     Raises
     ------
