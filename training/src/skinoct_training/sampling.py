@@ -15,8 +15,6 @@ from torch import Tensor
 from skinoct_training.dataset import Volume
 
 Generator = np.random.Generator
-BELOW_TOP = 0.25
-"""Share of the crops that begin anywhere in volumes higher than a crop; the others begin at the top."""
 
 
 class Sampler:
@@ -77,8 +75,9 @@ class Sampler:
         images, labels = self._images[which], self._labels[which]
         neighbors = np.clip(z + self._offsets * rng.choice(self._spacings), 0, images.shape[0] - 1)
         y, x = (int(rng.integers(n - c + 1)) for n, c in zip(images.shape[1:], self._crop, strict=True))
-        # In use the network always sees the top; without the skin surface the DEJ is often anybody's guess.
-        y *= int(rng.random() < BELOW_TOP)
+        # Mostly from the top, without which the DEJ is often anybody's guess; but the dark depths of a tall image,
+        # where a network sees nothing else, must be known as well.
+        y *= int(rng.random() < 1 - self._crop[0] / images.shape[1])
         window = (slice(y, y + self._crop[0]), slice(x, x + self._crop[1]))
         return torch.stack([images[int(n)][window] for n in neighbors]), labels[z][window]
 

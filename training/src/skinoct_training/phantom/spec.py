@@ -173,7 +173,8 @@ def _chance(rng: np.random.Generator, share: float) -> bool:
 def _draw_grid(rng: np.random.Generator, wide: bool, slices: int) -> Grid:
     if not wide:
         return Grid((slices, 224, 512), 0.9, 0.9, 0.9)
-    y_um = _log_uniform(rng, 0.55, 1.4)
+    # Deep fields end in darkness far below the DEJ, which must not be taken for the dark medium.
+    y_um = _log_uniform(rng, 1.4, 2.4) if _chance(rng, 0.4) else _log_uniform(rng, 0.5, 1.4)
     x_um = y_um * _log_uniform(rng, 0.6, 2.0)
     return Grid((slices, 224, 512), x_um * _log_uniform(rng, 0.7, 4.0), y_um, x_um)
 
