@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -26,7 +27,10 @@ class LiveServer:
     process: subprocess.Popen[bytes]
     url: str
     log: Path
+    gate: Path
+    """File that tells a gated engine when to stop; see ``gated``."""
     http: httpx.Client = field(init=False)
+    _turn: int = 0
 
     def __post_init__(self) -> None:
         self.http = httpx.Client(base_url=self.url, timeout=120, trust_env=False)
@@ -40,6 +44,60 @@ class LiveServer:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.05)
+
+    def hold(self, batches: int | None = 0, seconds: float = 0.0) -> None:
+        """Let the engine run so many more batches, at most one in so many seconds, and wait then."""
+        self._turn += 1
+        rule = {"turn": self._turn, "batches": batches, "seconds": seconds}
+        partial = self.gate.with_suffix(".partial")
+        partial.write_text(json.dumps(rule))
+        partial.rename(self.gate)
+
+    def release(self) -> None:
+        """Let the engine run on."""
+        self.gate.unlink(missing_ok=True)
+
+    def step_until(self, condition: Callable[[], object], most: int = 20) -> None:
+        """Let one batch at a time through until a condition holds, which must be after so many at most."""
+        end = time.monotonic() + 60
+        for _ in range(most):
+            self.hold(1)
+            while not self._passed():
+                if condition():
+                    return
+                assert time.monotonic() < end, self.log.read_text()
+                time.sleep(0.02)
+        while not condition():
+            assert time.monotonic() < end, f"not after {most} batches: {self.http.get('/metrics').text}"
+            time.sleep(0.02)
+
+    def _passed(self) -> bool:
+        """Whether the one batch of ``hold(1)`` has begun."""
+        told = self.gate.with_suffix(".passed")
+        return told.exists() and told.read_text() == str(self._turn)
+
+    def metric(self, name: str) -> float:
+        """Value of a Prometheus metric."""
+        found = re.search(rf"^{re.escape(name)} (\S+)", self.http.get("/metrics").text, re.M)
+        assert found is not None, name
+        return float(found[1])
+
+    def wait_at_work(self, jobs: int, running: int = 1, seconds: float = 120) -> None:
+        """Wait until that many tomograms were admitted and so many of them are being segmented."""
+        end = time.monotonic() + seconds
+        while (self.metric("skinoct_pending_jobs"), self.metric("skinoct_running")) != (jobs, running):
+            assert time.monotonic() < end, self.http.get("/metrics").text + self.log.read_text()
+            time.sleep(0.02)
+
+    def kill(self, child: str, seconds: float = 60) -> float:
+        """Kill -9 a child; returns when, as soon as another process is in its place."""
+        victim = self.children()[child]
+        os.kill(victim, signal.SIGKILL)
+        killed = time.monotonic()
+        while self.children().get(child, victim) == victim:
+            assert time.monotonic() < killed + seconds, self.log.read_text()
+            time.sleep(0.02)
+        return killed
 
     def children(self) -> dict[str, int]:
         """Process ids of the front's children, by module."""
@@ -58,13 +116,16 @@ class LiveServer:
         return self.process.wait(seconds)
 
 
-def launch(folder: Path, *arguments: str, ready: bool = True) -> LiveServer:
-    """Start a server and wait until it takes tomograms."""
+def launch(folder: Path, *arguments: str, ready: bool = True, gated: bool = False) -> LiveServer:
+    """Start a server, with an engine that can be held if asked for, and wait until it takes tomograms."""
     log = folder / f"server-{time.monotonic_ns()}.log"
+    gate = log.with_suffix(".gate")
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+    extra = {"PYTHONPATH": path, "SKINOCT_TEST_GATE": str(gate)} if gated else {}
     command = [
         sys.executable,
         "-m",
-        "skinoct_server.cli",
+        "gated" if gated else "skinoct_server.cli",
         "serve",
         "--port",
         "0",
@@ -74,7 +135,7 @@ def launch(folder: Path, *arguments: str, ready: bool = True) -> LiveServer:
     ]
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, "PYTHONWARNINGS": "error"}
+            command, stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, "PYTHONWARNINGS": "error", **extra}
         )
     assert process.stdout is not None
     line = process.stdout.readline().decode()
@@ -83,7 +144,7 @@ def launch(folder: Path, *arguments: str, ready: bool = True) -> LiveServer:
     if match is None:
         process.wait(10)
         raise AssertionError(line + log.read_text())
-    server = LiveServer(process, match[0], log)
+    server = LiveServer(process, match[0], log, gate)
     if ready:
         try:
             server.wait_ready()
@@ -161,13 +222,16 @@ def make_tiff(make_tomogram: Callable[..., np.ndarray]) -> Callable[..., bytes]:
 
 @pytest.fixture
 def start_server(tmp_path: Path, tiny_models: Path) -> Iterator[Callable[..., LiveServer]]:
-    """Return a function that starts a server with options; all of them are stopped after the test."""
+    """Return a function that starts a server with options; all of them are stopped after the test.
+
+    With ``gated=True`` the test can hold its engine between two batches: ``server.hold()``.
+    """
     started: list[LiveServer] = []
 
-    def start(*arguments: str, ready: bool = True) -> LiveServer:
+    def start(*arguments: str, ready: bool = True, gated: bool = False) -> LiveServer:
         models = () if "--models" in arguments else ("--models", str(tiny_models))
         engine = () if "--device" in arguments else ("--device", "torch")  # the one that starts fastest
-        started.append(launch(tmp_path, *models, *engine, *arguments, ready=ready))
+        started.append(launch(tmp_path, *models, *engine, *arguments, ready=ready, gated=gated))
         return started[-1]
 
     yield start

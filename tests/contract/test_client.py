@@ -41,15 +41,18 @@ def test_progress_ends_with_the_download(client, make_tiff):
 
 
 def test_cancel_reaches_the_engine(start_server, make_tiff, make_tomogram):
-    server = start_server("--batch", "1")
+    server = start_server("--batch", "1", gated=True)
+    server.hold(3)
     asked = threading.Event()
 
     def progress(step: Progress) -> None:
-        if step.stage == "slices" and step.done > 2:
+        if step.stage == "slices" and step.done > 0:
             asked.set()
 
     with ServerClient(server.url) as client, pytest.raises(Cancelled):
-        client.segment(np.tile(make_tomogram(4, 224, 256), (40, 1, 1)), watch=Watcher(progress, asked.is_set))
+        client.segment(np.tile(make_tomogram(4, 216, 256), (10, 1, 1)), watch=Watcher(progress, asked.is_set))
+    server.step_until(lambda: server.metric("skinoct_pending_jobs") == 0, most=3)
+    server.release()
     with ServerClient(server.url) as client:
         assert client.segment(make_tiff(1, 32, 32)).model == "tiny"
     assert server.http.get("/readyz").json()["jobs"] == 0
@@ -61,14 +64,21 @@ def test_refusal_is_the_server_s_sentence(client):
 
 
 def test_waits_as_long_as_the_server_asks(start_server, make_tiff, make_tomogram):
-    server = start_server("--max-pending-jobs", "1", "--batch", "1")
-    long = np.tile(make_tomogram(4, 224, 256), (30, 1, 1))
+    server = start_server("--max-pending-jobs", "1", gated=True)
+    server.hold()
+    long = np.tile(make_tomogram(4, 216, 256), (10, 1, 1))
     seen: list[str] = []
+
+    def progress(step: Progress) -> None:
+        seen.append(step.stage)
+        if step.stage == "wait":
+            server.release()
+
     with ServerClient(server.url, patience=60) as client, ServerClient(server.url, patience=0) as hasty:
         job = client.submit(long)
         with pytest.raises(BusyError):
             hasty.segment(make_tiff(1, 32, 32))
-        answer = client.segment(make_tiff(1, 32, 32), watch=Watcher(lambda step: seen.append(step.stage)))
+        answer = client.segment(make_tiff(1, 32, 32), watch=Watcher(progress))
     assert answer.model == "tiny"
     assert "wait" in seen
     assert job.id

@@ -15,12 +15,12 @@ from skinoct.wire import JobStatus
 
 
 @pytest.fixture(scope="session")
-def slow_tiff(make_tomogram: Callable[..., np.ndarray]) -> bytes:
-    """A tomogram that takes the tiny network some seconds, one slice at a time."""
+def large_tiff(make_tomogram: Callable[..., np.ndarray]) -> bytes:
+    """A tomogram of 40 slices that does not share the engine; hold a gated server to have it at work for certain."""
     from skinoct.tomogram import write_tomogram
 
     file = io.BytesIO()
-    write_tomogram(file, np.tile(make_tomogram(4, 224, 256), (30, 1, 1)))
+    write_tomogram(file, np.tile(make_tomogram(4, 216, 256), (10, 1, 1)))
     return file.getvalue()
 
 
@@ -32,7 +32,7 @@ def follow() -> Callable[..., JobStatus]:
         http: httpx.Client,
         job: str,
         until: Callable[[JobStatus], bool] = lambda status: status.state in ("done", "failed", "cancelled"),
-        seconds: float = 60,
+        seconds: float = 120,
     ) -> JobStatus:
         end = time.monotonic() + seconds
         while True:

@@ -18,7 +18,7 @@ def models(tmp_path, tiny_models):
     return folder
 
 
-def wait_for(condition, seconds=15.0):
+def wait_for(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -91,16 +91,18 @@ def test_a_bad_checkpoint_changes_nothing_and_says_why(start_server, models, mak
 
 
 def test_requests_that_wait_keep_their_model(
-    start_server, models, make_checkpoint, slow_tiff, make_tiff, post_job, follow
+    start_server, models, make_checkpoint, large_tiff, make_tiff, post_job, follow
 ):
     make_checkpoint(models / "second", seed=1)
-    server = start_server("--models", str(models), "--model", "tiny", "--batch", "1")
+    server = start_server("--models", str(models), "--model", "tiny", "--batch", "1", gated=True)
+    server.hold()
     sha = names(server)
-    first = post_job(server.http, slow_tiff)
+    first = post_job(server.http, large_tiff)
     old = post_job(server.http, make_tiff())
     assert server.http.put("/models/default", json={"name": "second"}).status_code == 200
     new = post_job(server.http, make_tiff())
     server.http.delete(f"/jobs/{first.id}")
+    server.release()
     for job, name in ((old, "tiny"), (new, "second")):
         assert follow(server.http, job.id).model == name
         result = server.http.get(f"/jobs/{job.id}/result")
@@ -146,7 +148,11 @@ def test_switching_under_load(start_server, models, make_checkpoint, make_tiff):
     workers = [threading.Thread(target=load) for _ in range(4)]
     for worker in workers:
         worker.start()
-    for number in range(100):
+    end = time.monotonic() + 120
+    number = 0
+    while number < 100 or count[0] <= 8:
+        assert time.monotonic() < end
+        number += 1
         name = ("second", "tiny")[number % 2]
         assert server.http.put("/models/default", json={"name": name}).status_code == 200
         time.sleep(0.01)
@@ -154,5 +160,4 @@ def test_switching_under_load(start_server, models, make_checkpoint, make_tiff):
     for worker in workers:
         worker.join()
     assert not failures
-    assert count[0] > 8
     assert len(set(expected.values())) == 2
