@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _READ_AHEAD = 4
-"""Tomograms that may lie decompressed on disk, waiting for the engine."""
+"""So many of the next in turn lie decompressed on disk, waiting for the engine, beside those being read."""
 
 
 @dataclass
@@ -272,10 +272,10 @@ class WorkQueue:
         while True:
             news = self._news
             queued = self._queued()
-            for entry in queued:
-                busy = sum(e.task is not None for e in queued)
-                ahead = sum(e.job.tomogram is not None for e in queued)
-                if busy >= self.settings.codec_workers or busy + ahead >= _READ_AHEAD + self.settings.codec_workers:
+            workers = self.settings.codec_workers
+            # Counted from the head of the queue: what one owner had read must not keep another one's turn from coming.
+            for entry in queued[: _READ_AHEAD + workers]:
+                if sum(e.task is not None for e in queued) >= workers:
                     break
                 if entry.job.tomogram is None and entry.task is None and not self._holding():
                     entry.task = asyncio.create_task(self._read(entry))
