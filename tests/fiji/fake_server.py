@@ -6,6 +6,7 @@ import io
 import json
 import time
 import uuid
+import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -31,6 +32,11 @@ class FakeServer:
     api_version: int = 1
     key: str | None = None
     full: bool = False
+    version: str = "0.1.0"
+    queued: int = 0
+    """Jobs that go first; while there are any, nothing is done."""
+    seconds_per_megabyte: float = 0.0
+    """Of reading what is sent."""
     failure: str | None = None
     html: bool = False
     deleted: list[str] = field(default_factory=list)
@@ -40,6 +46,8 @@ class FakeServer:
     """Of each slice; empty: the same everywhere."""
     um: float | None = 0.9
     """Pixel size of every answer."""
+    no_dej: bool = False
+    """Nothing of it was found."""
     wave: float = 0.0
     """Rows by which the DEJ goes up and down."""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -78,6 +86,8 @@ def answer(fake: FakeServer, shape: tuple[int, ...], accept: str) -> bytes:
     match accept:
         case "application/zip":
             write_roi_set(out, trace(result.blocks()))
+        case "application/vnd.skinoct.dej+zip" if fake.no_dej:
+            zipfile.ZipFile(out, "w").close()
         case "application/vnd.skinoct.dej+zip":
             write_roi_set(out, trace(result.blocks(), labels_to_trace=[Label.DEJ]))
         case "application/vnd.skinoct.light+zip":
@@ -125,7 +135,7 @@ def handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
             if not self.allowed():
                 return
             if self.path == "/healthz":
-                body = {"service": "skinoct-server", "version": "0.1.0", "api_version": fake.api_version}
+                body = {"service": "skinoct-server", "version": fake.version, "api_version": fake.api_version}
                 self.send(200, body)
             elif self.path == "/models":
                 model = {"name": "phantom-v1", "sha256": "0" * 64, "default": True, "description": "a fake"}
@@ -153,13 +163,26 @@ def handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
                 "seconds_left": (total - done) / fake.slices_per_second,
                 "state": "done" if done == total else "running",
             }  # fmt: skip
+            if fake.queued:
+                body |= {"state": "queued", "position": fake.queued, "slices_done": 0}
             if fake.failure:
                 problem = {"title": "no", "status": 422, "detail": fake.failure}
                 body |= {"state": "failed", "problem": problem}
             self.send(status, body, **headers)
 
+        def body(self, size: int) -> bytes:
+            content = b""
+            while len(content) < size and (part := self.rfile.read(min(size - len(content), 1 << 18))):
+                content += part
+                time.sleep(fake.seconds_per_megabyte / 4)
+            return content
+
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            size = int(self.headers["Content-Length"])
+            body = self.body(size)
+            if len(body) < size:  # the client went away
+                self.close_connection = True
+                return
             if not self.allowed():
                 return
             if fake.full:

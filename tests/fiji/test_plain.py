@@ -11,8 +11,9 @@ from importlib import resources
 import pytest
 
 from skinoct.errors import Cancelled, OptionError
+from skinoct_fiji import __version__
 from skinoct_fiji.app import ENTRIES
-from skinoct_fiji.batch import segment_folder
+from skinoct_fiji.batch import segment_folder, target_of
 from skinoct_fiji.bridge.jvm import find_installation
 from skinoct_fiji.cli import main
 from skinoct_fiji.client import Request, ServerClient, UnreachableError, Watcher
@@ -131,6 +132,20 @@ def test_install_and_uninstall_leave_other_files_alone(empty_fiji):
     assert not (empty_fiji / "lib" / "skinoct").exists()
 
 
+def test_uninstall_leaves_a_fiji_as_it_was(empty_fiji, capsys):
+    (empty_fiji / "scripts" / "Image").mkdir(parents=True)
+    (empty_fiji / "scripts" / "Image" / "theirs.ijm").write_text("// not ours")
+    before = sorted(empty_fiji.rglob("*"))
+    assert main(["install", "--fiji", str(empty_fiji)]) == 0
+    assert len(sorted(empty_fiji.rglob("*"))) > len(before)
+    assert main(["uninstall", "--fiji", str(empty_fiji)]) == 0
+    assert sorted(empty_fiji.rglob("*")) == before
+    assert main(["uninstall", "--fiji", str(empty_fiji)]) == 0
+    assert "0 files were removed" in capsys.readouterr().out
+    assert main(["uninstall", "--fiji", str(empty_fiji / "jars")]) == 1
+    assert "There is no Fiji at" in capsys.readouterr().err
+
+
 def test_zip_unpacked_in_a_fiji_is_what_install_makes(empty_fiji, tmp_path, capsys):
     path = tmp_path / "skinoct-fiji.zip"
     assert main(["zip", str(path)]) == 0
@@ -237,6 +252,55 @@ def test_doctor_tells_scripts_of_another_version(empty_fiji, fake):
     texts = [finding.text for finding in examine(empty_fiji, fake.url, None)]
     assert any("ImageJ 1.54p" in text for text in texts)
     assert any("not installed or of another version" in text and "skinoct-fiji install" in text for text in texts)
+
+
+JAVAS = {
+    "old": ("echo 'openjdk version \"1.7.0_80\"' >&2", False, "is too old. Install Java 8 or newer"),
+    "broken": ("kill -9 $$", False, "Java 8 or newer"),
+    "eight": ("echo 'java version \"1.8.0_452\"' >&2", True, "Java 8 at"),
+    "new": ("echo 'openjdk version \"21.0.7\" 2025-04-15' >&2", True, "Java 21 at"),
+}
+
+
+@pytest.mark.parametrize(("says", "good", "words"), JAVAS.values(), ids=JAVAS)
+def test_doctor_knows_a_java_that_will_not_do(fake, tmp_path, monkeypatch, says, good, words):
+    fake.reset()
+    java = tmp_path / "bin" / "java"
+    library = tmp_path / "lib" / "server" / "libjvm.so"
+    for path in (java, library):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/bin/sh\n{says}\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    finding = list(examine(None, fake.url, None))[1]
+    assert finding.good == good
+    assert words in finding.text
+
+
+def test_doctor_says_how_to_get_a_java(fake, tmp_path, monkeypatch):
+    fake.reset()
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finding = list(examine(None, fake.url, None))[1]
+    assert not finding.good
+    assert "No Java was found. Install one" in finding.text
+
+
+def test_doctor_tells_both_versions(fake):
+    fake.reset()
+    fake.version = "9.8.7"
+    first, *_, last = examine(None, fake.url, None)
+    fake.reset()
+    assert first.text == f"skinoct-fiji {__version__}"
+    assert last.good
+    assert f"skinoct-server 9.8.7 (this is {__version__}; both speak version 1)" in last.text
+
+
+def test_results_of_an_odd_title_stay_inside_their_folder(tmp_path):
+    assert target_of(tmp_path, "skin 1.tif") == tmp_path / "skin 1.tif"
+    for title in ("../x", "/etc/x", "a\\b", "..", ".", ""):
+        assert target_of(tmp_path, title).parent == tmp_path
+        assert target_of(tmp_path, title) != tmp_path
 
 
 def test_doctor_says_how_to_update_an_old_fiji(empty_fiji, fake):

@@ -85,7 +85,7 @@ def segment_folder(
     ServerError, Cancelled
         When no further tomogram can be segmented either.
     """
-    files = tomograms(folder)
+    files, out = tomograms(folder), out.absolute()
     client.hello()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -135,6 +135,12 @@ def _segment(client: ServerClient, file: Path, target: Path, request: Request, w
             contents[name] = client.segment(file, replace(request, accept=RESULTS[name]), watch).content
     store(target, contents)
     return _measures(contents[LAST])
+
+
+def target_of(out: Path, title: str) -> Path:
+    """Return the folder that a tomogram's results get; a title may hold what would be another folder."""
+    name = title.replace("/", "_").replace("\\", "_")
+    return out / ("image" if name in ("", ".", "..") else name)
 
 
 def finished(target: Path) -> bool:

@@ -79,8 +79,10 @@ def uninstall(fiji: Path) -> list[Path]:
             if _is_ours(path):
                 path.unlink()
                 removed.append(path)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        while folder != fiji and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
+            if folder.exists():
+                folder.rmdir()
+            folder = folder.parent
     return removed
 
 

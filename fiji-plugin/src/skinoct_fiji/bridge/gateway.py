@@ -23,7 +23,7 @@ class Call:
 
     command: str
     options: str | None
-    """Option text of a macro; None for a click or a ``run`` without options."""
+    """Option text of a macro; None for a click or a ``run`` without options, where a dialog can ask for them."""
     macro: bool
     """True when a macro or script waits for the command to end."""
     image: Any
@@ -58,6 +58,8 @@ class Gateway:
         """
         macro = str(JClass("java.lang.Thread").currentThread().getName()) != command
         options = self.Macro.getOptions() if macro else None
+        if options is None and JClass("java.awt.GraphicsEnvironment").isHeadless():
+            options = ""
         image = self.WindowManager.getCurrentImage()
         return Call(command, None if options is None else str(options).strip(), macro, image)
 

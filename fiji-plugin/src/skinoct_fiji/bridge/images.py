@@ -14,7 +14,7 @@ from skinoct_fiji.failures import ImageError
 
 MICROMETERS = {
     "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometers": 1.0,
-    "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "m": 1e6, "meter": 1e6,
+    "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6,
     "inch": 25400.0, "in": 25400.0,
 }  # fmt: skip
 GRAY8, GRAY16, GRAY32, COLOR_256, COLOR_RGB = range(5)

@@ -34,7 +34,7 @@ def segment(run: Run) -> None:
     stack = Stack(run.call.image)
     options = options_of(run, stack)
     region = work.region_of(stack, options)
-    target = Path(options.save).expanduser() / stack.title if options.save else None
+    target = batch.target_of(Path(options.save).expanduser(), stack.title) if options.save else None
     if target is not None and batch.finished(target):
         run.status(f"'{stack.title}' was finished earlier, see {target}", 1.0)
         return
