@@ -140,12 +140,35 @@ class Session:
 
     def press(self, title: str, label: str) -> None:
         """Click a button or a field in a window, by its text, once it has come to rest."""
+        self._press(title, f"point({title!r}, {label!r})")
+
+    def type(self, title: str, label: str, text: str) -> None:
+        """Replace what stands in the field behind a label, with mouse and keyboard."""
+        self.until(f"window({title!r}) is not None")
+        field = f"field({title!r}, {label!r})"
+        self._press(title, f"inside({field})")
+        self.xdotool("key", "End", *["BackSpace"] * self(f"len(str({field}.getText()))"))
+        self.until(f"str({field}.getText()) == ''")
+        self.xdotool("type", "--delay", "20", text)
+        self.until(f"str({field}.getText()) == {text!r}")
+
+    def pick(self, title: str, label: str, item: str) -> None:
+        """Choose from the list behind a label, with mouse and keyboard."""
+        self.until(f"window({title!r}) is not None")
+        field = f"field({title!r}, {label!r})"
+        steps = self(f"[str({field}.getItem(i)) for i in range({field}.getItemCount())].index({item!r})")
+        steps -= self(f"{field}.getSelectedIndex()")
+        self._press(title, f"inside({field})")
+        self.xdotool("key", *["Down" if steps > 0 else "Up"] * abs(steps), "Return")
+        self.until(f"str({field}.getSelectedItem()) == {item!r}")
+
+    def _press(self, title: str, place: str) -> None:
         self.until(f"window({title!r}) is not None")
         where, before = (0, 0), (1, 1)
         for _ in range(10):
             before = where
             time.sleep(0.3)
-            (left, top), (x, y) = self.corner(title), self(f"point({title!r}, {label!r})")
+            (left, top), (x, y) = self.corner(title), self(place)
             where = (left + x, top + y)
             if where == before:
                 break
@@ -165,6 +188,11 @@ class Session:
             with contextlib.suppress(AssertionError):
                 self.press(title, "OK")
                 self.until(f"window({title!r}) is None", 4)
+
+    def cancel(self, title: str) -> None:
+        """Press Cancel and wait until the dialog is gone."""
+        self.press(title, "Cancel")
+        self.until(f"window({title!r}) is None")
 
     def message(self, title: str = "skinoct") -> str:
         """Wait for a dialog of one sentence, press OK, return the sentence."""
@@ -186,8 +214,8 @@ def launch(new_screen: Callable[[], str], tmp_path_factory: pytest.TempPathFacto
     """Start ImageJ sessions; they end with the tests."""
     sessions: list[Session] = []
 
-    def start(path: Path, server: str) -> Session:
-        folder, screen = tmp_path_factory.mktemp("imagej"), new_screen()
+    def start(path: Path, server: str, home: Path | None = None) -> Session:
+        folder, screen = home or tmp_path_factory.mktemp("imagej"), new_screen()
         environment = {
             **os.environ,
             "DISPLAY": screen,
@@ -273,15 +301,41 @@ def _link(source: str, target: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def stock_fiji(launch: Callable[..., Session], tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """Open a Fiji with the scripts of ``skinoct-fiji install`` in it and no Python at work."""
+def stock_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the Fiji with the scripts of ``skinoct-fiji install`` in it."""
     folder = os.environ.get("FIJI_DIR")
     if not folder:
         pytest.skip("needs a full Fiji, given by FIJI_DIR")
     copy = tmp_path_factory.mktemp("stock") / "Fiji.app"
     shutil.copytree(folder, copy, copy_function=_link)
     assert main(["install", "--fiji", str(copy)]) == 0
-    return launch(copy, "")
+    return copy
+
+
+@pytest.fixture(scope="session")
+def headless_fiji(stock_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Return a function for ``Fiji --headless ARGUMENTS``, no screen and no Python at work; it returns the output."""
+    home = tmp_path_factory.mktemp("home")
+    jars = [stock_folder / folder / "*" for folder in ("jars", "jars/bio-formats", "plugins")]
+    command = ["java", "--add-opens=java.base/java.lang=ALL-UNNAMED", "-Djava.awt.headless=true"]
+    command += ["-Dscijava.context.strict=false", f"-Duser.home={home}"]
+    command += [f"-D{name}={stock_folder}" for name in ("imagej.dir", "plugins.dir")]
+    command += ["-Xmx2g", "-cp", os.pathsep.join(map(str, jars)), "net.imagej.Main", "--headless"]
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, env=environment, timeout=500, check=False
+        )
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def stock_fiji(launch: Callable[..., Session], stock_folder: Path) -> Session:
+    """Open a Fiji with the scripts in it and no Python at work."""
+    return launch(stock_folder, "")
 
 
 @pytest.fixture
@@ -310,15 +364,15 @@ def close_all(session: Session) -> None:
     for w in JClass('java.awt.Window').getWindows():
         if isinstance(w, JClass('ij.gui.NonBlockingGenericDialog')) and w.isShowing():
             w.windowClosing(None)
-        elif isinstance(w, JClass('java.awt.Dialog')):
-            w.dispose()
+        elif isinstance(w, JClass('java.awt.Dialog')) and w.isDisplayable():
+            later(w.dispose)  # from another thread Java may wait for ever, when the dialog closes by itself just now
     busy = JClass('java.lang.System').getProperty('skinoct.busy')  # of the scripts of a stock Fiji
     return busy is None and not [t for t in threading.enumerate() if t.name.startswith('skinoct ')]""")
     session.until("_close()")
     session("""for _i in list(ij.WindowManager.getIDList() or ()):
     _m = ij.WindowManager.getImage(_i); _m.changes = False; _m.close()""")
     session("""for _w in list(ij.WindowManager.getNonImageWindows() or ()):
-    if 'DEJ' in str(_w.getTitle()): _w.close(False)""")
+    if 'DEJ' in str(_w.getTitle()) or 'Segmented' in str(_w.getTitle()): _w.close(False)""")
     session("_m = ij.WindowManager.getWindow('Log'); _m and _m.close()")
     session("_m = ij.RoiManager.getInstance2(); _m and _m.close()")
     session("_m = ij.Recorder.getInstance(); _m and _m.close()")

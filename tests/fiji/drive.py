@@ -92,6 +92,16 @@ def point(title: str, label: str) -> tuple[int, int]:
     raise LookupError(f"{label} in {title}")
 
 
+def field(title: str, label: str) -> Any:
+    """Return the text field or list that stands behind a label in a dialog."""
+    seen = False
+    for item in components(window(title)):
+        if seen and (hasattr(item, "getColumns") or hasattr(item, "getSelectedItem")):
+            return item
+        seen = seen or (str(item.getClass().getSimpleName()) == "Label" and str(item.getText()).startswith(label))
+    raise LookupError(f"{label} in {title}")
+
+
 def inside(item: Any) -> tuple[int, int]:
     """Return the middle of a component inside its window; where that is, only the screen itself knows."""
     x, y = int(item.getWidth()) // 2, int(item.getHeight()) // 2
@@ -112,6 +122,13 @@ def texts(title: str) -> list[str]:
         elif hasattr(item, "getText"):
             found.append(str(item.getText()))
     return found
+
+
+def later(work: Any) -> None:
+    """Have Java's event thread do something when it has time."""
+    from jpype import JClass, JProxy
+
+    JClass("java.awt.EventQueue").invokeLater(JProxy("java.lang.Runnable", dict={"run": work}))
 
 
 def status() -> str:
@@ -139,7 +156,9 @@ def main() -> None:
     helpers = {
         "menu_point": menu_point,
         "point": point,
+        "field": field,
         "inside": inside,
+        "later": later,
         "texts": texts,
         "window": window,
         "status": status,

@@ -12,6 +12,8 @@ import pytest
 
 from skinoct.tomogram import PixelSize, write_tomogram
 from skinoct_fiji.cli import main
+from skinoct_fiji.commands.folder import FolderOptions
+from skinoct_fiji.options import to_macro
 
 pytestmark = pytest.mark.imagej
 
@@ -128,3 +130,89 @@ def test_folder_ends_when_no_tomogram_can_be_done(either, fake, make_tiff, tmp_p
     code = f'run("Segment folder...", "folder=[{tmp_path / "in"}] out=[{tmp_path / "out"}] server={fake.url}");'
     sentence = either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))")
     assert "does not accept this API key" in " ".join(sentence.split())
+
+
+def test_folder_by_mouse_and_keyboard_gives_the_files_of_the_command_line(either, live_server, folder, tmp_path):
+    """The dialog, with folders that have blanks in their names; it offers them again next time."""
+    expected = by_command_line(folder, tmp_path / "line", live_server.url)
+    source, out = tmp_path / "of today", tmp_path / "results of today"
+    folder.rename(source)
+    either("ij.remember({'folder': '', 'out': ''})")
+    either("ij.IJ.run('Record...')")
+    either.until("bool(ij.Recorder.record)")
+    either.choose("Plugins", "Skin", "Segment folder...")
+    either.type("Segment folder", "Tomograms in", str(source))
+    either.type("Segment folder", "Results to", str(out))
+    either.type("Segment folder", "Server", live_server.url)
+    either.ok("Segment folder")
+    table = "JClass('ij.measure.ResultsTable').getResultsTable('Segmented folder')"
+    either.until(f"{table} is not None", 60)
+    assert either(f"[str({table}.getStringValue('state', n)) for n in range(3)]") == ["done"] * 3
+    assert files(out) == expected
+    assert "3 of 3 tomograms" in either.until("status() if 'tomograms are in' in status() else ''")
+    options = FolderOptions(str(source), str(out), live_server.url)
+    line = f'run("Segment folder...", "{to_macro(options, always=("folder", "out", "server"))}");'
+    either.until(f"{line!r} in str(ij.Recorder.getInstance().getText()).splitlines()")
+    either.choose("Plugins", "Skin", "Segment folder...")
+    for label, path in (("Tomograms in", source), ("Results to", out)):
+        either.until("window('Segment folder') is not None")
+        assert either(f"str(field('Segment folder', {label!r}).getText())").rstrip("/") == str(path)
+    either.cancel("Segment folder")
+
+
+def test_escape_stops_a_folder_and_what_was_done_stays_done(either, fake, make_tiff, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tif").write_bytes(make_tiff(3, 40, 60))
+    by_command_line(tmp_path / "in", tmp_path / "out", fake.url)
+    (tmp_path / "in" / "b.tif").write_bytes(make_tiff(3, 40, 60))
+    either("img = ij.IJ.createImage('other', '8-bit black', 50, 50, 1); img.show()")
+    either.choose("Plugins", "Skin", "Segment folder...")
+    either.type("Segment folder", "Tomograms in", str(tmp_path / "in"))
+    either.type("Segment folder", "Results to", str(tmp_path / "out"))
+    fake.slices_per_second = 0.1
+    either.ok("Segment folder")
+    either.until("'2 of 2, b.tif: slice 0 of 3' in status()")
+    either.focus("other")
+    either.xdotool("key", "Escape")
+    either.until("'stopped' in status()")
+    assert len(fake.deleted) == 1
+    assert {path.name for path in (tmp_path / "out" / "a.tif").iterdir()} == NAMES
+    assert not (tmp_path / "out" / "b.tif").exists()
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+    assert [(row["tomogram"], row["state"]) for row in rows] == [("a.tif", "skipped")]
+
+
+WITHOUT_A_WINDOW = (
+    LOOP.partition("return")[0]
+    + """
+run("Segment folder...", "folder=[{folder}] out=[{out}, the folder] server={url}");
+print("files: " + files.length);
+call("ij.Prefs.set", "skinoct.server", "{other}");
+open(folder + files[0]);
+run("Segment skin");
+print("overlay: " + Overlay.size);
+close();
+run("Segment skin", "server={url}");
+print("went on");
+"""
+)
+
+
+@pytest.mark.fiji
+def test_scripts_without_a_window_and_without_python(headless_fiji, live_server, fake, folder, tmp_path):
+    """``Fiji --headless -macro``: the same files by a loop and by the folder, and an error that ends the macro."""
+    fake.reset()
+    expected = by_command_line(folder, tmp_path / "line", live_server.url)
+    macro = tmp_path / "loop.ijm"
+    out = '" + getArgument() + "'
+    macro.write_text(WITHOUT_A_WINDOW.format(folder=folder, url=live_server.url, other=fake.url, out=out))
+    output = headless_fiji("-macro", str(macro), str(tmp_path / "quiet"))
+    assert files(tmp_path / "quiet") == expected, output
+    assert files(tmp_path / "quiet, the folder") == expected, output
+    assert summary(tmp_path / "quiet, the folder") == summary(tmp_path / "line")
+    assert "files: 3" in output
+    assert "overlay: 4" in output  # where nobody can be asked, options have their defaults
+    assert "No image is open" in " ".join(output.split())
+    assert "went on" not in output
+    assert "at skinMain" not in output  # no trace of the scripts
+    assert "Exception" not in output.partition("files: 3")[2]

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from skinoct_fiji.app import ENTRIES
+
 pytestmark = [pytest.mark.imagej, pytest.mark.slow]
 
 OUT = os.environ.get("SKINOCT_SCREENSHOTS")
@@ -85,7 +87,7 @@ def test_pictures_of_the_story(shown, server):
     time.sleep(0.5)
     picture(session, "fiji-dialog", tall)
     session.ok("Segment skin")
-    session.until("'slice' in status() or 'done' in status()", 60)
+    session.until("' left (' in status() or 'done' in status()", 60)
     picture(session, "fiji-progress", wide)
     session.until("'done' in status()", 120)
     time.sleep(0.5)
@@ -157,5 +159,7 @@ def test_picture_of_a_stock_fiji(stock_fiji, phantom, server):
     time.sleep(1)
     session.click(*session("menu_point('Plugins', 'Skin')"))
     time.sleep(1)
-    picture(session, "fiji-stock", (528, 0, 1280, 560))
+    places = [session(f"menu_point('Plugins', 'Skin', {label!r})") for label in ENTRIES]
+    assert all(places)  # all entries are on the screen
+    picture(session, "fiji-stock", (528, 0, 1280, max(y for _, y in places) + 24))
     session.xdotool("key", "Escape", "Escape")
