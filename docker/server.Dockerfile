@@ -50,6 +50,6 @@ EXPOSE 8000
 # The server drains for 30 s after SIGTERM
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=90s --retries=3 \
-    CMD ["python3", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+    CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"SKINOCT_SERVER_PORT\"]}/healthz', timeout=2)"]
 ENTRYPOINT ["skinoct-server", "serve"]
 # Without keys it serves only this container: give --api-key-file, or --insecure on a network of your own

@@ -1,6 +1,8 @@
 """Measure the server: real uvicorn, real files. Writes the section "Server" of docs/benchmarks.md.
 
-python tests/server/bench.py [--models DIR] [--clients 1 8 64]
+python tests/server/bench.py [--models DIR] [--clients 1 8 64] [--short]
+
+It tells on stderr what it is at. ``--short`` measures next to nothing and leaves the page alone: to see that it works.
 """
 
 from __future__ import annotations
@@ -28,6 +30,26 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- server: written by make bench-server -->", "<!-- end of server -->"
 FULL, SMALL = (439, 224, 512), (16, 224, 512)
+READY_SECONDS = 180
+START = time.monotonic()
+
+
+def say(text: str) -> None:
+    """Tell whoever waits what goes on."""
+    print(f"{time.monotonic() - START:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+def url_of(child: subprocess.Popen[str], log: Path) -> str:
+    """Return the address that a server says, once it is ready; a server that does not get ready is killed."""
+    assert child.stdout is not None
+    match = re.search(r"http://\S+:\d+", child.stdout.readline())
+    end = time.monotonic() + READY_SECONDS
+    while match is None or httpx.get(f"{match[0]}/readyz", trust_env=False, timeout=60).status_code != 200:
+        if match is None or time.monotonic() > end:
+            child.kill()
+            raise SystemExit(f"The server did not get ready in {READY_SECONDS} s:\n{log.read_text()}")
+        time.sleep(0.1)
+    return match[0]
 
 
 def write_tomogram(path: Path, shape: tuple[int, int, int]) -> bytes:
@@ -55,7 +77,7 @@ class Bench:
 
     def watch(self) -> None:
         """Sample memory and `/healthz` until stopped."""
-        with httpx.Client(base_url=self.url, trust_env=False) as http:
+        with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as http:
             while not self.stop.is_set():
                 started = time.perf_counter()
                 http.get("/healthz")
@@ -98,47 +120,49 @@ def start(folder: Path, models: Path | None) -> Bench:
     command = [sys.executable, "-m", "skinoct_server.cli", "serve", "--port", "0", "--data-dir", str(folder / "data")]
     if models:
         command += ["--models", str(models)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=(folder / "log").open("wb"), text=True)
-    assert child.stdout is not None
-    match = re.search(r"http://\S+:\d+", child.stdout.readline())
-    assert match is not None
-    while httpx.get(f"{match[0]}/readyz").status_code != 200:
-        time.sleep(0.1)
-    return Bench(match[0], psutil.Process(child.pid), {}, [], threading.Event())
+    log = folder / "log"
+    with log.open("wb") as stderr:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    return Bench(url_of(child, log), psutil.Process(child.pid), {}, [], threading.Event())
 
 
-def clients_row(bench: Bench, body: bytes, clients: int) -> str:
+def clients_row(bench: Bench, body: bytes, clients: int, slices: int) -> str:
     """Post small tomograms from some clients at once; returns a row of the table."""
     rounds = max(2, 16 // clients)
+    say(f"{clients * rounds} tomograms of {slices} slices from {clients} clients")
     started = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(clients) as pool:
         answers = list(pool.map(lambda _: bench.post(body), range(clients * rounds)))
     wall = time.perf_counter() - started
     good = sorted(seconds for status, seconds in answers if status == 200)
     p50, p95, p99 = (float(np.percentile(good, q)) for q in (50, 95, 99))
-    slices = len(good) * SMALL[0] / wall
-    return f"| {clients} | {len(good)} of {len(answers)} | {slices:.0f} | {p50:.2f} | {p95:.2f} | {p99:.2f} |"
+    speed = len(good) * slices / wall
+    return f"| {clients} | {len(good)} of {len(answers)} | {speed:.0f} | {p50:.2f} | {p95:.2f} | {p99:.2f} |"
 
 
 def measure(options: argparse.Namespace) -> str:
     """Run everything and return the section."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        full, small = write_tomogram(folder / "full.tif", FULL), write_tomogram(folder / "small.tif", SMALL)
+        full_shape, small_shape = ((8, *FULL[1:]), (2, *SMALL[1:])) if options.short else (FULL, SMALL)
+        full, small = write_tomogram(folder / "full.tif", full_shape), write_tomogram(folder / "small.tif", small_shape)
+        say(f"the bare engine on {full_shape[0]} slices")
         alone = bare_engine(folder / "full.tif", options.models)
         bench = start(folder, options.models)
+        watcher = threading.Thread(target=bench.watch)
         try:
             bench.post(small)
+            say(f"the same through the server, {options.repeat + 1} times")
             through = statistics.median(bench.post(full)[1] for _ in range(options.repeat))
-            watcher = threading.Thread(target=bench.watch)
             watcher.start()
             bench.post(full)
-            rows = [clients_row(bench, small, clients) for clients in options.clients]
+            rows = [clients_row(bench, small, clients, small_shape[0]) for clients in options.clients]
             bench.stop.set()
             watcher.join()
             model = httpx.get(f"{bench.url}/models").json()[0]["name"]
             device = httpx.get(f"{bench.url}/readyz").json()["device"]
         finally:
+            bench.stop.set()
             bench.process.send_signal(signal.SIGTERM)
             bench.process.wait(60)
     memory = ", ".join(f"{who} {peak >> 20} MiB" for who, peak in sorted(bench.peak.items()))
@@ -151,11 +175,11 @@ def measure(options: argparse.Namespace) -> str:
             f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}, model {model}.",
             "Clients run on the same cores.",
             "",
-            f"One tomogram of {' x '.join(map(str, FULL))} ({len(full) / 1e6:.0f} MB): bare engine {alone:.2f} s, "
-            f"through the server (upload, read, segment, write, download) {through:.2f} s: "
+            f"One tomogram of {' x '.join(map(str, full_shape))} ({len(full) / 1e6:.0f} MB): bare engine "
+            f"{alone:.2f} s, through the server (upload, read, segment, write, download) {through:.2f} s: "
             f"**{through / alone:.2f} times** the bare engine.",
             "",
-            f"Tomograms of {SMALL[0]} slices ({len(small) / 1e6:.1f} MB):",
+            f"Tomograms of {small_shape[0]} slices ({len(small) / 1e6:.1f} MB):",
             "",
             "| clients | answered | slices/s | p50 s | p95 s | p99 s |",
             "|---|---|---|---|---|---|",
@@ -185,8 +209,13 @@ def main() -> None:
     parser.add_argument("--models", type=Path)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--repeat", type=int, default=3)
-    section = measure(parser.parse_args())
-    write_section(BEGIN, END, section)
+    parser.add_argument("--short", action="store_true", help="one repetition of very little; the page stays as it is")
+    options = parser.parse_args()
+    if options.short:
+        options.clients, options.repeat = [1, 2], 1
+    section = measure(options)
+    if not options.short:
+        write_section(BEGIN, END, section)
     print(section)
 
 

@@ -3,8 +3,8 @@
 python tests/server/load.py clients [--clients 64] [--megabytes 100] [--minutes 15]
 python tests/server/load.py switches [--switches 1000] [--minutes 10]
 
-Each measures a real server with a small network of random weights (the load is the point, not the network), writes a
-section of docs/benchmarks.md, prints it, and ends with 1 when a target was missed.
+Each tells on stderr how far it is, and measures a real server with a small network of random weights (the load is the
+point, not the network), writes a section of docs/benchmarks.md, prints it, and ends with 1 when a target was missed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bench import write_section, write_tomogram
+from bench import say, url_of, write_section, write_tomogram
 
 MIB = 1 << 20
 BUDGET = 800 * MIB
@@ -70,22 +70,15 @@ def running(folder: Path, *options: str) -> Iterator[tuple[str, psutil.Process]]
     with (folder / "log").open("wb") as log:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
-        assert child.stdout is not None
-        line = child.stdout.readline()
-        assert "http://" in line, (folder / "log").read_text()
-        url = line[line.index("http://") :].split()[0]
-        end = time.monotonic() + 180
-        while httpx.get(f"{url}/readyz", trust_env=False).status_code != 200:
-            assert time.monotonic() < end, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield url, psutil.Process(child.pid)
+        yield url_of(child, folder / "log"), psutil.Process(child.pid)
     finally:
         child.send_signal(signal.SIGTERM)
         try:
             child.wait(60)
         except subprocess.TimeoutExpired:
             child.kill()
-        child.stdout.close()
+        if child.stdout is not None:
+            child.stdout.close()
 
 
 def address(url: str) -> tuple[str, int]:
@@ -218,6 +211,7 @@ def measure_clients(options: argparse.Namespace, folder: Path) -> tuple[list[str
         end = time.monotonic() + options.minutes * 60
         crowd = [Client(url, folder / "large.tif", number % 2 == 0, end) for number in range(options.clients)]
         started = time.monotonic()
+        threading.Thread(target=tell, args=(crowd, watch.stop), daemon=True).start()
         with concurrent.futures.ThreadPoolExecutor(options.clients) as pool:
             answered = list(pool.map(Client.run, crowd))
         wall = time.monotonic() - started
@@ -226,6 +220,15 @@ def measure_clients(options: argparse.Namespace, folder: Path) -> tuple[list[str
         watcher.join()
         left = httpx.get(f"{url}/readyz", trust_env=False).json()["jobs"]
     return report_clients(options, answered, wall, times, watch, left)
+
+
+def tell(crowd: list[Client], stop: threading.Event) -> None:
+    """Say how far the clients are."""
+    while not stop.wait(15):
+        good, refused = sum(client.status == 200 for client in crowd), sum(client.refused for client in crowd)
+        say(
+            f"{good} of {len(crowd)} clients answered, {refused} refusals, {crowd[0].end - time.monotonic():.0f} s left"
+        )
 
 
 def report_clients(
@@ -272,7 +275,10 @@ def measure_switches(options: argparse.Namespace, folder: Path) -> tuple[list[st
     write_tomogram(folder / "small.tif", (2, 64, 96))
     body = (folder / "small.tif").read_bytes()
     stop, wrong, counts, switching = threading.Event(), list[str](), [0] * 4, list[float]()
-    with running(folder, "--model", "first") as (url, _), httpx.Client(base_url=url, trust_env=False) as http:
+    with (
+        running(folder, "--model", "first") as (url, _),
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+    ):
         expected = {
             name: http.post(f"/segment?model={name}&decode=pixel", content=body, timeout=60).content
             for name in ("first", "second")
@@ -312,6 +318,8 @@ def switch(http: httpx.Client, folder: Path, count: int, end: float, seconds: li
     for number in range(count):
         if time.monotonic() > end:
             break
+        if number % 50 == 0:
+            say(f"{number} of {count} switches")
         if number == count // 2:
             make_checkpoint(folder / "corrupt", 2)
             weights = folder / "corrupt" / "model.safetensors"

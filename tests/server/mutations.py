@@ -16,6 +16,7 @@ import resource
 import struct
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -171,11 +172,12 @@ def _run_chunk(first: int, count: int, report: Report) -> None:
         report.failures.append(f"process died with status {status} after {last}")
 
 
-def run(count: int, first: int = 0) -> Report:
+def run(count: int, first: int = 0, tell: Callable[[int, Report], None] = lambda done, report: None) -> Report:
     """Read `count` mutated files in processes of their own."""
     report = Report()
     for start in range(first, first + count, _CHUNK):
         _run_chunk(start, min(_CHUNK, first + count - start), report)
+        tell(start - first + _CHUNK, report)
     return report
 
 
@@ -185,7 +187,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0, help="seed of the first one")
     options = parser.parse_args()
-    report = run(options.count, options.first)
+    started = time.monotonic()
+
+    def tell(done: int, report: Report) -> None:
+        if done % (20 * _CHUNK) == 0:
+            left = (time.monotonic() - started) * (options.count - done) / done
+            text = f"{done} of {options.count} files, {len(report.failures)} failures, about {left:.0f} s left"
+            print(text, file=sys.stderr, flush=True)
+
+    report = run(options.count, options.first, tell)
     for how, number in report.counts.most_common():
         print(f"{number:8}  {how}")
     print(f"slowest {report.slowest:.2f} s, peak memory {report.peak_bytes >> 20} MiB")

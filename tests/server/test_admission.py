@@ -186,7 +186,7 @@ def test_a_flood_of_tiny_chunks_is_taken_in_stride(live_server):
     stop, slowest, begun = threading.Event(), [0.0], time.perf_counter()
 
     def watch():
-        with httpx.Client(base_url=live_server.url, trust_env=False) as http:
+        with httpx.Client(base_url=live_server.url, timeout=60, trust_env=False) as http:
             while not stop.is_set():
                 started = time.perf_counter()
                 assert http.get("/healthz").status_code == 200

@@ -167,7 +167,7 @@ def test_health_during_a_restart_of_the_engine(start_server):
         stop, times = threading.Event(), []
 
         def watch():
-            with httpx.Client(base_url=server.url) as http:
+            with httpx.Client(base_url=server.url, timeout=60) as http:
                 while not stop.is_set():
                     started = time.perf_counter()
                     assert http.get("/healthz").status_code == 200
