@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench flame bench-server bench-clients bench-switches faults hostile image
+.PHONY: help setup demo serve test check bench flame bench-server bench-clients bench-switches faults hostile image image-training
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,4 +60,7 @@ hostile: $(STAMP)  ## Send hostile files, 100 000 mutations and fuzzed requests
 	$(BIN)/python -m pytest tests/server/test_hostile.py -v
 
 image:  ## Build docker/server.Dockerfile without Docker and have it answer (root; apt-get install buildah debootstrap)
-	docker/build-without-docker
+	docker/build-without-docker server
+
+image-training:  ## Build docker/training.Dockerfile without Docker and have it train for a minute (as for make image)
+	docker/build-without-docker training
