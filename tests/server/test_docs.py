@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "server.md"
+IMAGEJ = Path("/usr/share/java/ij.jar")
 NAMES = {"our-skin-v2": "tiny"}
 """What the page calls by an example's name."""
 
@@ -67,3 +69,20 @@ def test_the_python_example_runs(live_server, folder, monkeypatch):
     monkeypatch.chdir(folder)
     exec(compile(code.replace("http://127.0.0.1:8000", live_server.url), str(PAGE), "exec"), {})
     assert (folder / "RoiSet.zip").read_bytes()[:2] == b"PK"
+
+
+@pytest.mark.imagej
+def test_the_imagej_macro_runs(live_server, folder):
+    """In an ImageJ without any plugin of ours."""
+    missing = [tool for tool in ("java", "xvfb-run", "curl") if shutil.which(tool) is None]
+    if missing or not IMAGEJ.exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("needs Java, Xvfb and ImageJ (package libij-java)")
+    lines = PAGE.read_text().split("ImageJ macro")[1].split("MATLAB")[0].splitlines()
+    code = "\n".join(line.strip() for line in lines if line.startswith("    "))
+    code = code.replace("http://127.0.0.1:8000", live_server.url)
+    tell = 'getStatistics(area, mean, min, max); print("" + nSlices + " " + getTitle() + " " + (min > 0 && max < 6));'
+    macro = folder / "page.ijm"
+    macro.write_text(f'path = "{folder / "tomogram.tif"}";\n{code}\n{tell}\n')
+    command = ["xvfb-run", "-a", "java", f"-Duser.home={folder}", "-cp", str(IMAGEJ), "ij.ImageJ", "-batch", str(macro)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["2", "tomogram.tif-labels.tif", "1"], done.stdout + done.stderr
