@@ -20,17 +20,18 @@ class FakeEngine:
     name = "fake"
     preferred_batch = 4
 
-    def __init__(self, error_of=None, seconds: float = 0.0) -> None:
+    def __init__(self, error_of=None) -> None:
         self.sizes: list[int] = []
         self.error_of = error_of or (lambda size: 0.0)
-        self.seconds = seconds
+        self.may_run = lambda: True
         self.most = 1000
 
     def probabilities(self, images):
+        while not self.may_run():
+            time.sleep(0.001)
         if len(images) > self.most:
             raise OutOfMemoryError("too many")
         self.sizes.append(len(images))
-        time.sleep(self.seconds)
         mean = images.mean(axis=1, keepdims=True) + np.float32(self.error_of(len(images)))
         return np.repeat(mean / 5, 5, axis=1)
 
@@ -48,13 +49,20 @@ def share(engine, network, batch=None):
     return shared, runs
 
 
-def ask_at_once(shared, images, slices=None):
-    """Let a thread for each image stack ask, all at the same time, in its own order."""
-    start = threading.Barrier(len(images))
+def ask_at_once(shared, images):
+    """Let a thread for each image stack ask; the first batch runs when all of them have asked."""
+    asked = threading.Event()
+
+    def all_asked():
+        members = list(shared._members)
+        if len(members) == len(images) and all(member.left <= 0 for member in members):
+            asked.set()
+        return asked.is_set()
+
+    shared.engine.may_run = all_asked
 
     def one(stack):
-        with shared.member(slices or len(stack)) as member:
-            start.wait()
+        with shared.member(len(stack)) as member:
             return member.probabilities(stack)
 
     with ThreadPoolExecutor(len(images)) as pool:
@@ -75,7 +83,7 @@ def some_images(count, size=(24, 32)):
     ids=["always steady", "single images differ", "every size differs"],
 )
 def test_answers_are_those_of_running_alone(network, error_of, least):
-    engine = FakeEngine(error_of, seconds=0.02)
+    engine = FakeEngine(error_of)
     shared, runs = share(engine, network)
     assert shared.least == least
     images = some_images(8)
@@ -96,14 +104,14 @@ def _member(shared):
 
 def test_an_engine_that_is_never_steady_is_not_shared(network):
     counter = iter(range(10**6))
-    shared, runs = share(FakeEngine(lambda size: 0.01 * next(counter), seconds=0.01), network)
+    shared, runs = share(FakeEngine(lambda size: 0.01 * next(counter)), network)
     assert shared.least is None
     ask_at_once(shared, some_images(5))
     assert runs == [(1, 1)] * 5
 
 
 def test_only_images_of_one_size_share(network):
-    engine = FakeEngine(seconds=0.02)
+    engine = FakeEngine()
     shared, _ = share(engine, network)
     images = some_images(3) + some_images(3, (16, 16))
     answers = ask_at_once(shared, images)
@@ -113,7 +121,7 @@ def test_only_images_of_one_size_share(network):
 
 
 def test_a_batch_that_does_not_fit_is_run_one_by_one(network):
-    engine = FakeEngine(seconds=0.02)
+    engine = FakeEngine()
     shared, runs = share(engine, network)
     engine.most = 1
     images = some_images(6)
@@ -129,7 +137,7 @@ def test_an_error_reaches_only_its_own_tomogram(network):
                 raise ValueError("cannot")
             return super().probabilities(images)
 
-    shared, _ = share(Picky(seconds=0.02), network)
+    shared, _ = share(Picky(), network)
     images = [*some_images(4), np.full((1, 3, 24, 32), 9, np.float32)]
 
     def one(stack):
@@ -146,7 +154,7 @@ def test_an_error_reaches_only_its_own_tomogram(network):
 
 
 def test_an_operators_batch_is_never_exceeded(network):
-    engine = FakeEngine(seconds=0.01)
+    engine = FakeEngine()
     shared, _ = share(engine, network, batch=2)
     ask_at_once(shared, some_images(7))
     assert max(engine.sizes) <= 2
