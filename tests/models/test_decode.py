@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, find_overhangs
+from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, decode_slices, find_overhangs
 from skinoct.errors import OptionError
 from skinoct.labels import Label
+from skinoct.line_search import LANES, suited_lanes
 from skinoct.segmentation import draw_layers
 
 FloatArray = npt.NDArray[np.float32]
@@ -123,6 +124,25 @@ def test_blocks_decode_like_the_whole() -> None:
     np.testing.assert_allclose(decoder.finish().boundaries, whole, atol=1e-4)
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 11), st.integers(1, 40), st.integers(1, 40), st.integers(0, 4), st.integers(0, 2**31))
+def test_lines_do_not_depend_on_the_lanes(slices: int, rows: int, columns: int, reach: int, seed: int) -> None:
+    """Large images are searched with fewer lanes, for the sake of memory, and give the same bits."""
+    raw = np.random.default_rng(seed).random((slices, 5, rows, columns), dtype=np.float32) ** 4 + 1e-6
+    raw /= raw.sum(axis=1, keepdims=True)
+    config = DecodeConfig(dej_reach=reach)
+    expected = decode_slices(raw, config)
+    for count in (1, 2, 4):
+        for one, other in zip(decode_slices(raw, config, LANES[:count]), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_large_images_are_searched_with_fewer_lanes() -> None:
+    sizes = ((224, 512), (512, 2048), (1024, 2048), (4096, 4096))
+    assert [len(suited_lanes(*size)) for size in sizes] == [8, 4, 2, 1]
+    assert suited_lanes(1, 1) == LANES
+
+
 def test_a_block_of_another_shape_is_refused() -> None:
     decoder = OrderedDecoder(DecodeConfig(), (2, 10, 10))
     with pytest.raises(OptionError, match="slice 1"):
@@ -146,3 +166,15 @@ def test_overhangs_are_counted() -> None:
     classes[0, 10:12, 2] = Label.DERMIS - 1
     classes[0, 20:, 3] = Label.DERMIS - 1
     assert find_overhangs(classes).tolist() == [[False, True, False, False]]
+
+
+def test_dark_depths_taken_for_the_medium_do_not_swallow_the_skin() -> None:
+    """A tall image whose depths look like the medium, as a network without context sees them."""
+    lines = skin_lines(1)
+    probabilities = evidence(lines)
+    depths = np.full((1, 5, 3 * ROWS, COLUMNS), 0.01, np.float32)
+    depths[:, Label.GLYCEROL - 1] = 0.96
+    found, _ = decode(np.concatenate([probabilities, depths], axis=2))
+    assert np.abs(found - lines)[1:].mean() < 0.6
+    medium_alone, _ = decode(depths)
+    assert medium_alone[1].min() >= 3 * ROWS - 1  # where there is no skin, none is found

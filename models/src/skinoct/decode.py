@@ -24,6 +24,7 @@ from skinoct.errors import OptionError
 from skinoct.labels import NUM_CLASSES, Label
 from skinoct.line_search import (
     LANES,
+    Lanes,
     band_scores,
     best_line,
     column_scores,
@@ -32,13 +33,10 @@ from skinoct.line_search import (
     runs_inverted,
     share_within,
     subtract_best,
+    suited_lanes,
 )
 
 FloatArray = npt.NDArray[np.float32]
-
-
-WAITING_BYTES = 64 * 2**20
-"""Of probabilities that may wait for more slices to be decoded with."""
 
 
 class DecodeConfig(BaseModel):
@@ -50,6 +48,11 @@ class DecodeConfig(BaseModel):
     """Thickness of the annotators' DEJ band in rows of the network."""
     floor: float = Field(default=0.02, gt=0, lt=0.2)
     """No class is less probable than this, so that one certain pixel cannot overrule a column."""
+    dark_as_epidermis: float = Field(default=0.5, ge=0, le=1)
+    """Share of the glycerol's probability that epidermis may claim as well: what lies in shadow looks like medium."""
+    dark_as_dermis: float = Field(default=0.9, ge=0, le=1)
+    """The same for dermis. Far below the DEJ a tall image is as dark and plain as the medium; a network that sees
+    nothing else there says glycerol, and only the order of the layers knows better."""
     dej_step_price: float = Field(default=1.0, ge=0)
     """Price in log probability of one row of difference between neighboring columns of the DEJ."""
     dej_reach: int = Field(default=3, ge=0)
@@ -121,6 +124,7 @@ class OrderedDecoder:
         self._waiting: list[FloatArray] = []
         self._seen = 0
         self._done = 0
+        self._lanes = suited_lanes(*shape[1:])
 
     def add(self, probabilities: FloatArray) -> None:
         """Decode the next slices.
@@ -143,8 +147,7 @@ class OrderedDecoder:
             )
         self._seen += count
         self._waiting.append(probabilities)
-        waiting = self._seen - self._done
-        if waiting >= LANES or waiting * probabilities[0].nbytes > WAITING_BYTES:
+        if self._seen - self._done >= len(self._lanes):
             self._decode_waiting()
 
     def _decode_waiting(self) -> None:
@@ -154,7 +157,7 @@ class OrderedDecoder:
         block = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
         self._waiting.clear()
         where = slice(self._done, self._done + len(block))
-        self._boundaries[:, where], self._confidence[where] = decode_slices(block, self.config)
+        self._boundaries[:, where], self._confidence[where] = decode_slices(block, self.config, self._lanes)
         self._overhang[where] = find_overhangs(likeliest(block))
         self._done += len(block)
 
@@ -173,13 +176,17 @@ class OrderedDecoder:
         return Surfaces(boundaries, self._confidence, self._overhang)
 
 
-def decode_slices(probabilities: FloatArray, config: DecodeConfig) -> tuple[FloatArray, FloatArray]:
+def decode_slices(
+    probabilities: FloatArray, config: DecodeConfig, lanes: Lanes = LANES
+) -> tuple[FloatArray, FloatArray]:
     """Find the lines of some slices, each by itself.
 
     Parameters
     ----------
     probabilities : float32, shape (Z, 5, Y, X)
     config : DecodeConfig
+    lanes : tuple
+        For the slices that are searched at once (``suited_lanes``); the answer does not depend on it.
 
     Returns
     -------
@@ -189,24 +196,29 @@ def decode_slices(probabilities: FloatArray, config: DecodeConfig) -> tuple[Floa
     slices, _, _, columns = probabilities.shape
     boundaries = np.empty((4, slices, columns), np.float32)
     confidence = np.empty((slices, columns), np.float32)
-    for start in range(0, slices, LANES):
-        part = slice(start, min(start + LANES, slices))
-        boundaries[:, part], confidence[part] = _decode_lanes(probabilities[part], config)
+    for start in range(0, slices, len(lanes)):
+        part = slice(start, min(start + len(lanes), slices))
+        boundaries[:, part], confidence[part] = _decode_lanes(probabilities[part], config, lanes)
     return boundaries, confidence
 
 
-def _decode_lanes(probabilities: FloatArray, config: DecodeConfig) -> tuple[FloatArray, FloatArray]:
-    """Do what ``decode_slices`` says for at most ``LANES`` slices."""
-    slices, _, rows, columns = probabilities.shape
+def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes) -> tuple[FloatArray, FloatArray]:
+    """Do what ``decode_slices`` says for at most as many slices as lanes."""
+    slices, _, rows, _ = probabilities.shape
     band = max(1, round(config.band_thickness_px))
-    logs = np.zeros((LANES, NUM_CLASSES, rows, columns), np.float32)  # lanes without a slice stay zero
-    np.maximum(probabilities, np.float32(config.floor), out=logs[:slices])
-    np.log(logs[:slices], out=logs[:slices])
-    glass, above_skin, above_dej, below = column_scores(logs)
+    logs = np.maximum(probabilities, np.float32(config.floor))
+    glycerol = probabilities[:, Label.GLYCEROL - 1]
+    for label, share in ((Label.EPIDERMIS, config.dark_as_epidermis), (Label.DERMIS, config.dark_as_dermis)):
+        np.maximum(logs[:, label - 1], np.float32(share) * glycerol, out=logs[:, label - 1])
+    np.log(logs, out=logs)
+    glass, above_skin, above_dej, below = column_scores(logs, lanes)
+    del logs  # large images: what is not needed any more goes at once
 
-    score = band_scores(above_dej, below, band)
-    dej_row, best = best_line(score, config.dej_step_price, config.dej_reach)
-    confidence = column_confidence(score, best, band, config.temperature)
+    score = band_scores(above_dej, below, band, lanes)
+    del above_dej, below
+    dej_row, best = best_line(score, config.dej_step_price, config.dej_reach, lanes)
+    confidence = column_confidence(score, best, band, config.temperature, lanes)
+    del score
     # Line positions count from ``band`` rows above the image: the band may begin out of view.
     center = dej_row - band / 2
     absent = center >= rows + band / 2 - 0.5
@@ -215,10 +227,10 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig) -> tuple[Floa
     dej_top = np.where(absent, rows, center - half).astype(np.float32)
     dermis_top = np.where(absent, rows, center + half)
 
-    forbid_below(above_skin, np.clip(np.ceil(dej_top), 0, rows))
-    skin = np.minimum(best_line(above_skin, config.surface_step_price, 0)[0], dej_top)
-    forbid_below(glass, np.ceil(skin))
-    pane, _ = best_line(glass, config.glass_step_price, 0)
+    forbid_below(above_skin, np.clip(np.ceil(dej_top), 0, rows), lanes)
+    skin = np.minimum(best_line(above_skin, config.surface_step_price, 0, lanes)[0], dej_top)
+    forbid_below(glass, np.ceil(skin), lanes)
+    pane, _ = best_line(glass, config.glass_step_price, 0, lanes)
     lines = np.stack([np.minimum(pane, skin), skin, dej_top, dermis_top])
     lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, rows)[..., :slices]
     return np.swapaxes(lines, 1, 2).astype(np.float32), confidence[:, :slices].T
@@ -228,22 +240,24 @@ def find_line(score: FloatArray, step_price: float) -> FloatArray:
     """Find the line (Z, X) of highest total score (Z, Y, X), with a price on each row of step between columns."""
     slices, rows, columns = score.shape
     line = np.empty((slices, columns), np.float32)
-    for start in range(0, slices, LANES):
-        part = score[start : start + LANES]
-        lanes = np.zeros((columns, rows, LANES), np.float32)
-        lanes[..., : len(part)] = part.transpose(2, 1, 0)
-        line[start : start + LANES] = best_line(lanes, step_price, 0)[0][:, : len(part)].T
+    for start in range(0, slices, len(LANES)):
+        part = score[start : start + len(LANES)]
+        columns_first = np.zeros((columns, rows, len(LANES)), np.float32)
+        columns_first[..., : len(part)] = part.transpose(2, 1, 0)
+        line[start : start + len(part)] = best_line(columns_first, step_price, 0, LANES)[0][:, : len(part)].T
     return line
 
 
-def column_confidence(score: FloatArray, best: npt.NDArray[np.int32], band: int, temperature: float) -> FloatArray:
-    """Probability, by each column's own evidence alone, that the DEJ lies within one band of the line: (X, LANES).
+def column_confidence(
+    score: FloatArray, best: npt.NDArray[np.int32], band: int, temperature: float, lanes: Lanes
+) -> FloatArray:
+    """Probability, by each column's own evidence alone, that the DEJ lies within one band of the line: (X, lanes).
 
-    ``score`` has shape (X, P, LANES) and is overwritten; ``best`` has shape (X, LANES).
+    ``score`` has shape (X, P, lanes) and is overwritten; ``best`` has shape (X, lanes).
     """
-    subtract_best(score, temperature)
+    subtract_best(score, temperature, lanes)
     np.exp(score, out=score)
-    return np.clip(share_within(score, best, band), 0.0, 1.0)
+    return np.clip(share_within(score, best, band, lanes), 0.0, 1.0)
 
 
 def smooth_columns(line: FloatArray, sigma: float) -> FloatArray:
