@@ -219,6 +219,7 @@ def launch(new_screen: Callable[[], str], tmp_path_factory: pytest.TempPathFacto
         environment = {
             **os.environ,
             "DISPLAY": screen,
+            "LC_ALL": "C.UTF-8",
             "JAVA_TOOL_OPTIONS": f"-Duser.home={folder} {OPEN_MENUS}",
             "SKINOCT_TRACE": "1",
             "OMP_NUM_THREADS": "1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -66,8 +67,11 @@ def test_blanks_and_umlauts_in_folders_and_names(either, fake, make_tiff, tmp_pa
     path = folder / "Übung 1 (µm).tif"
     path.write_bytes(make_tiff(3, 40, 60))
     either(f"img = ij.IJ.openImage({str(path)!r}); img.show()")
-    run(either, "Segment skin", f"server={fake.url} save=[{folder}]")
-    assert {file.name for file in (folder / path.name).iterdir() if file.is_file()} == NAMES
+    run(either, "Segment skin", f"server={fake.url} save=[{folder / 'für später'}]")
+    assert {file.name for file in (folder / "für später" / path.name).iterdir()} == NAMES
+    code = f'run("Segment skin", "server={fake.url} save=[{folder}]");'  # where the image itself has that name
+    assert "Give another folder" in " ".join(either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
+    assert path.is_file()
     run(either, "Measure DEJ", f"server={fake.url} csv=[{folder / 'Maße.csv'}]")
     assert (folder / "Maße.csv").read_bytes() == answer(fake, (3, 40, 60), "text/csv")
     run(either, "Export layers to ROI Manager", f"server={fake.url}")
@@ -103,7 +107,7 @@ def test_turkish_has_another_small_i(either, fake, speaking, make_tiff, tmp_path
     either("c.setUnit('MICRON')")
     run(either, "Segment skin", f"server={fake.url}")
     with tifffile.TiffFile(io.BytesIO(fake.bodies[-1])) as file:
-        assert file.imagej_metadata["unit"] == "micron"
+        assert file.imagej_metadata["unit"] in ("um", "micron")
 
 
 def test_commas_in_numbers_change_no_file(either, fake, speaking, tmp_path):
@@ -122,7 +126,7 @@ def test_undo_touches_neither_pixels_nor_layers(either, fake):
     either("img.getProcessor().set(3, 3, 77)")
     run(either, "Segment skin", f"server={fake.url}")
     either.choose("Edit", "Undo")
-    either.until("'Undo' not in status()")
+    time.sleep(0.5)  # nothing tells that it was done
     assert either("img.getProcessor().get(3, 3)") == 77
     assert either(f"len({OURS})") == 6
     assert [title for title in either.windows() if "ImageJ" not in title] == ["skin"]
