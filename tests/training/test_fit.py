@@ -65,7 +65,8 @@ def test_fit_writes_a_checkpoint_that_segments(
     assert [r["epoch"] for r in rows("net")] == ["1", "2", "3"]
     described = json.loads(Path("runs/net/data.json").read_text())
     assert len(described["files"]["t0"]["RoiSet.zip"]) == 64
-    assert "torch" in json.loads(Path("runs/net/config.json").read_text())["environment"]
+    environment = json.loads(Path("runs/net/config.json").read_text())["environment"]
+    assert all(environment[key] for key in ("torch", "code", "processor", "threads"))
 
 
 def test_a_clear_tomogram_is_learned(make_data: MakeData, tiny_config: Path) -> None:

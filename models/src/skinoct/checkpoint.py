@@ -301,6 +301,20 @@ def _exchange(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def recover_checkpoint(folder: str | Path) -> None:
+    """Clear up after a save that was killed: the old checkpoint comes back unless the new one is in its place."""
+    folder = Path(folder)
+    if not folder.parent.is_dir():
+        return
+    names = tuple(f".{folder.name}.{part}-" for part in ("old", "partial"))
+    left = sorted(p for p in folder.parent.iterdir() if p.name.startswith(names) and p.is_dir())
+    for old in left:
+        if not folder.exists() and old.name.startswith(names[0]) and (old / CARD_FILE).is_file():
+            old.rename(folder)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+
+
 def describe(card: Card) -> str:
     """Return the card as a Markdown page for people."""
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "measure a checkpoint on annotated tomograms",
     "tune": "choose the settings of ordered decoding for a checkpoint",
     "crossval": "train and measure with each tomogram left out in turn",
+    "ablate": "measure what each part of the recipe gives",
     "agree": "compare two doctors' ROI sets of one tomogram",
     "explain": "show what the network's filters respond to",
     "benchmark": "measure how fast a training runs on this machine",
@@ -50,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.execute(args)
     except SkinoctError as error:
         print(f"skinoct-train {args.command}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        what = f"{error.filename} cannot be read or written" if error.filename else "A file cannot be read or written"
+        cure = "make room on the disk, or check the folder and its permissions."
+        print(f"skinoct-train {args.command}: {what} ({error.strerror or error}); {cure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

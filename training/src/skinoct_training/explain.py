@@ -17,6 +17,7 @@ from skinoct.checkpoint import Checkpoint
 from skinoct.engines.torch_engine import build_network
 from skinoct.labels import CLASSES, color_table
 from skinoct.unet import UNet
+from skinoct_training.files import complete_or_absent
 
 SIZE = (128, 256)
 STEPS = 80
@@ -57,7 +58,8 @@ def explain(checkpoint: Checkpoint, path: Path, *, steps: int = STEPS, seed: int
         grid[0, index].set_title(name, fontsize=9)
     for axes in grid.flat:
         axes.set_axis_off()
-    figure.savefig(path, dpi=110)
+    with complete_or_absent(path) as partial:
+        figure.savefig(partial, dpi=110)
     return path
 
 

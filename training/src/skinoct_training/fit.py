@@ -18,6 +18,7 @@ from skinoct.checkpoint import (
     Checkpoint,
     load_checkpoint,
     open_checkpoint,
+    recover_checkpoint,
     save_checkpoint,
 )
 from skinoct.engines.torch_engine import build_network
@@ -117,6 +118,8 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
     config = adopt(make_config(settings), base, asked="network" in settings or settings.get("recipe") == "paper")
     selection = select(options.data, config.seed, fine_tune=base is not None)
     run = RunFolder(options.run, resume=options.resume, writing=rank() == 0)
+    if options.resume and rank() == 0:
+        recover_checkpoint(options.out)
     recipe = {
         "command": options.command,
         "config": config.model_dump(mode="json"),

@@ -5,6 +5,8 @@ Look at them with ``tensorboard --logdir runs``.
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from skinoct.decode import DecodeConfig
 from skinoct_training.figures import overlay
 from skinoct_training.validation import Window, predict_window
 
+log = logging.getLogger(__name__)
+LEAST_FREE = 32 * 2**20
+"""Bytes that logs leave on the disk for state and checkpoint, without which nothing could be resumed."""
 Picture = Callable[[nn.Module], npt.NDArray[np.uint8]]
 
 
@@ -25,6 +30,7 @@ class Board:
 
     def __init__(self, folder: Path, *, writing: bool = True) -> None:
         self._writer: Any = None
+        self._folder = folder
         if not writing:
             return
         try:
@@ -41,6 +47,10 @@ class Board:
     def write(self, epoch: int, figures: Mapping[str, float], picture: npt.NDArray[np.uint8] | None) -> None:
         """Add the figures of an epoch and a picture (Y, X, 3)."""
         if self._writer is None:
+            return
+        if shutil.disk_usage(self._folder).free < LEAST_FREE:
+            log.warning("The disk is nearly full: TensorBoard's logs end with epoch %d.", epoch - 1)
+            self._writer = None  # its own thread would die of the full disk
             return
         for name, value in figures.items():
             if name != "epoch" and np.isfinite(value):

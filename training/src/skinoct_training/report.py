@@ -13,6 +13,7 @@ from skinoct.errors import OptionError
 from skinoct.labels import CLASSES
 from skinoct_training.evaluate import Outcome
 from skinoct_training.figures import draw_all
+from skinoct_training.files import write_text
 
 Row = tuple[str, str, str]
 ROWS: tuple[Row, ...] = (
@@ -61,9 +62,9 @@ def write_report(
     content: dict[str, Any], outcome: Outcome, folder: Path, extra: Mapping[str, Path] | None = None
 ) -> None:
     """Write everything into ``folder``; ``extra`` are further figures by title."""
-    (folder / "report.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "report.json", json.dumps(content, indent=2) + "\n")
     figures = {**draw_all(outcome, folder), **(extra or {})}
-    (folder / "report.html").write_text(page(content, figures), encoding="utf-8")
+    write_text(folder / "report.html", page(content, figures))
 
 
 def look_up(tree: Mapping[str, Any], key: str) -> Any:

@@ -13,21 +13,25 @@ at most the current epoch.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from skinoct.errors import CheckpointError, OptionError
+from skinoct_training.files import complete_or_absent, write_text
 
 STATE = "state.safetensors"
 
@@ -67,7 +71,7 @@ class RunFolder:
         """Write a JSON file, replacing that of an interrupted run."""
         if not self.writing:
             return
-        (self.folder / name).write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        write_text(self.folder / name, json.dumps(content, indent=2, default=str) + "\n")
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add an epoch to metrics.csv."""
@@ -86,10 +90,12 @@ class RunFolder:
             return
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        path.unlink()
-        for row in rows:
-            if int(row["epoch"]) <= epoch:
-                self.append_metrics(row)
+        # A row that a full disk cut off lacks values.
+        kept = [row for row in rows if None not in row.values() and int(row["epoch"]) <= epoch]
+        with complete_or_absent(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(kept)
 
     def save_state(self, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> None:
         """Save where the training stands, atomically.
@@ -135,8 +141,32 @@ def environment() -> dict[str, str]:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         **{name: metadata.version(name) for name in packages},
+        "code": code_version(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": processor(),
         "gpu": gpu,
         "threads": str(torch.get_num_threads()),
     }
+
+
+def code_version() -> str:
+    """Return the commit that this code is from, with a + where files of the checkout were changed."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # A package that is merely installed below somebody's checkout is not from there.
+        for words in (["ls-files", "--error-unmatch", here.name], ["describe", "--always", "--dirty=+"]):
+            done = subprocess.run([*git, *words], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "not a checkout"
+    return done.stdout.strip()
+
+
+def processor() -> str:
+    """Return the name of the processor and the number of its cores here."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {psutil.cpu_count()} cores"

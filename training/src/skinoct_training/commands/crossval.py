@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run all folds and print their table."""
     from skinoct_training.crossval import folds, results_file, spread, table
+    from skinoct_training.files import write_text
     from skinoct_training.fit import FitOptions
     from skinoct_training.preparation import DataOptions
     from skinoct_training.report import new_folder
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         command="skinoct-train " + " ".join(sys.argv[1:]),
     )
     figures = dict(folds(options, settings(args)))
-    results_file(folder).write_text(json.dumps(spread(figures), indent=2) + "\n", encoding="utf-8")
+    write_text(results_file(folder), json.dumps(spread(figures), indent=2) + "\n")
     for line in table(figures):
         print(line)
     print(f"Written: {results_file(folder)}")

@@ -1,0 +1,181 @@
+"""Full disks, kills and damaged files: one sentence, and nothing half-written."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skinoct.checkpoint import CARD_FILE, Architecture, Card, load_checkpoint, recover_checkpoint, save_checkpoint
+from skinoct.unet import UNet, UNetConfig
+from skinoct_training import follow
+from skinoct_training.cli import main
+from skinoct_training.files import complete_or_absent, write_text
+from skinoct_training.follow import Board
+from skinoct_training.run_folder import RunFolder
+
+from .conftest import MakeData
+
+pytestmark = pytest.mark.usefixtures("_here")
+
+
+@pytest.fixture
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    config = UNetConfig(in_slices=3, stem=(2, 2), widths=(4, 6))
+    torch.manual_seed(0)
+    card = Card(
+        name="net",
+        created="2026-01-01T00:00:00+00:00",
+        architecture=Architecture(config=config.model_dump()),
+        pixel_size_um=0.9,
+        band_thickness_um=5.0,
+    )
+    save_checkpoint(tmp_path / "net", card, UNet(config).state_dict())
+    return tmp_path / "net"
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Let the operating system refuse to make any file longer, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def sentence(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the only line that an error may leave below the progress."""
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    return text.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("size", [0, 4_000, 40_000])
+def test_a_full_disk_is_one_sentence_and_nothing_half_written(
+    make_data: MakeData,
+    tiny_config: Path,
+    size: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Board, "write", lambda *_: None)  # the disk itself has room; see the test of the board
+    words = ["fit", str(make_data()), "--out", "net", "--epochs", "1", "--config", str(tiny_config), "--threads", "1"]
+    with files_up_to(size):
+        assert main(words) == 1
+    said = sentence(capsys)
+    assert said.startswith("skinoct-train fit: ")
+    assert "File too large" in said
+    assert "make room" in said
+    assert not [path for path in Path().rglob("*") if "partial" in path.name]
+    if Path("net").exists():
+        load_checkpoint("net")
+
+
+def test_an_export_that_does_not_fit_leaves_nothing(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with files_up_to(1000):
+        assert main(["explain", str(net), "--out", "filters.png", "--steps", "1"]) == 1
+    assert "File too large" in sentence(capsys)
+    assert sorted(path.name for path in Path().iterdir()) == ["net"]
+
+
+def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+
+    def stopped() -> None:
+        with complete_or_absent(path) as partial:
+            partial.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert path.read_text() == "old"
+    write_text(path, "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert path.read_text() == "new"
+
+
+def test_a_save_that_was_killed_between_its_two_renames_is_undone(net: Path) -> None:
+    before = load_checkpoint(net).card
+    shutil.copytree(net, net.with_name(".net.partial-17"))
+    (net.with_name(".net.partial-17") / CARD_FILE).unlink()
+    net.rename(net.with_name(".net.old-17"))
+    recover_checkpoint(net)
+    assert load_checkpoint(net).card == before
+    assert [path.name for path in net.parent.iterdir()] == ["net"]
+    recover_checkpoint(net)
+    assert load_checkpoint(net).card == before
+
+
+def test_a_checkpoint_in_place_is_newer_than_what_a_kill_left(net: Path) -> None:
+    shutil.copytree(net, net.with_name(".net.old-17"))
+    (net.with_name(".net.old-17") / CARD_FILE).write_text("{}")
+    recover_checkpoint(net)
+    load_checkpoint(net)
+    assert [path.name for path in net.parent.iterdir()] == ["net"]
+
+
+def test_a_row_that_was_cut_off_is_forgotten_with_its_epoch(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run", resume=False)
+    for epoch in range(1, 14):
+        run.append_metrics({"epoch": epoch, "loss": 1 / epoch, "val_score_um": 2.0})
+    path = tmp_path / "run" / "metrics.csv"
+    path.write_text(path.read_text()[: -len("3,0.07692307692307693,2.0\n")])
+    run.forget_metrics_after(12)
+    rows = path.read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", *map(str, range(1, 13))]
+    run.forget_metrics_after(0)
+    run.append_metrics({"epoch": 1, "loss": 1.0, "val_score_um": 2.0})
+    assert path.read_text().splitlines() == ["epoch,loss,val_score_um", "1,1.0,2.0"]
+
+
+def test_logs_end_before_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Board(tmp_path)
+    board.write(1, {"loss": 1.0}, None)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    size = events.stat().st_size
+    monkeypatch.setattr(follow, "LEAST_FREE", 10**18)
+    board.write(2, {"loss": 1.0}, np.zeros((4, 6, 3), np.uint8))
+    assert "TensorBoard's logs end with epoch 1" in caplog.text
+    assert events.stat().st_size == size
+    assert not board.active
+
+
+def test_one_corrupt_tomogram_among_forty_is_named_by_fit_and_check(
+    make_data: MakeData, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data(count=40)
+    path = data / "t17" / "tomogram.tif"
+    path.write_bytes(path.read_bytes()[:5000])
+    assert main(["fit", str(data), "--out", "net", "--epochs", "1", "--config", str(tiny_config)]) == 1
+    assert "t17/tomogram.tif is cut off" in sentence(capsys)
+    assert not Path("net").exists()
+    assert main(["check", str(data), "--sheet", "sheet.png"]) == 1
+    errors = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ERROR")]
+    assert len(errors) == 1
+    assert "t17/tomogram.tif is cut off" in errors[0]
+    assert Path("sheet.png").exists()
+
+
+def test_the_card_says_which_weights_a_fine_tune_started_from(make_data: MakeData, net: Path) -> None:
+    settings = Path("small.json")
+    settings.write_text('{"crop": [48, 48], "epoch_images": 4, "batch": 4, "val_slices": 2}')
+    words = ["fit", str(make_data()), "--from", str(net), "--out", "mine", "--epochs", "1", "--config", str(settings)]
+    assert main([*words, "--threads", "1"]) == 0
+    base = load_checkpoint(net).card
+    assert load_checkpoint("mine").card.recipe["start"] == {"name": "net", "weights_sha256": base.weights_sha256}
