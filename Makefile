@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench flame bench-server bench-clients bench-switches faults hostile image image-training
+.PHONY: help setup demo serve test check bench flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-paper bench-finetune
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,29 @@ bench-clients: $(STAMP)  ## 64 clients with 100 MB each, at most 15 minutes; add
 
 bench-switches: $(STAMP)  ## 1,000 model switches under load, at most 10 minutes; adds to docs/benchmarks.md
 	$(BIN)/python tests/server/load.py switches
+
+ablation: data/ablation data/ablation-held-out  ## What each part of the training gives, 21 short trainings; writes docs/ablation.md
+	$(ABLATE) --part recipe
+	cp runs/ablation/ablation.md docs/ablation.md
+
+ablation-paper: data/ablation data/ablation-held-out  ## The paper's recipe beside ours; adds to docs/ablation.md
+	$(ABLATE) --part paper
+	cp runs/ablation/ablation.md docs/ablation.md
+
+ABLATE = $(BIN)/skinoct-train ablate data/ablation --held-out data/ablation-held-out --out runs/ablation
+
+data/ablation: | $(STAMP)
+	rm -rf $@.partial
+	$(BIN)/skinoct-train phantom $@.partial --tomograms 64 --slices 4 --seed 71 --family mixed --jobs 2
+	mv $@.partial $@
+
+data/ablation-held-out: | $(STAMP)
+	rm -rf $@.partial
+	$(BIN)/skinoct-train phantom $@.partial --tomograms 8 --slices 4 --seed 72 --family mixed --jobs 2
+	mv $@.partial $@
+
+bench-finetune: $(STAMP)  ## Fine-tune the default checkpoint on one tomogram, under 15 minutes; writes docs/fine-tuning.md
+	$(BIN)/python tests/e2e/finetune.py
 
 faults: $(STAMP)  ## Kill, stop and starve a server, and see that nothing is lost
 	$(BIN)/python -m pytest tests/server/test_faults.py tests/server/test_admission.py \

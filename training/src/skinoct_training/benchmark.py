@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -86,7 +87,9 @@ def _rate(trainer: Trainer, seconds: float) -> float:
     generator = torch.Generator(trainer.device).manual_seed(0)
     trainer.network.train()
     done, start, warm_up = 0, time.monotonic(), 3
-    for step, (images, labels) in enumerate(trainer.sampler.batches(10**7, trainer.config.batch, rng)):
+    batch = trainer.config.batch
+    batches = chain.from_iterable(trainer.sampler.batches(64 * batch, batch, rng) for _ in count())
+    for step, (images, labels) in enumerate(batches):
         trainer.step(images, labels, generator, 0.5)
         if step == warm_up:
             done, start = 0, time.monotonic()

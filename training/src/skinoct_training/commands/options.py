@@ -84,6 +84,22 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="size of a crop")
 
 
+def read_config(path: Path | None) -> dict[str, Any]:
+    """Read the JSON file of ``--config``; nothing without one.
+
+    Raises
+    ------
+    OptionError
+        When the file cannot be read.
+    """
+    if path is None:
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise OptionError(f"{path} is not a readable JSON file ({error}).") from None
+
+
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that the command line changes, over those of ``--config``.
 
@@ -92,12 +108,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     OptionError
         When the file cannot be read.
     """
-    given: dict[str, Any] = {}
-    if args.config:
-        try:
-            given = dict(json.loads(args.config.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise OptionError(f"{args.config} is not a readable JSON file ({error}).") from None
+    given = read_config(args.config)
     given |= {"recipe": args.recipe, "seed": args.seed}
     if args.batch is not None:
         given["batch"] = args.batch

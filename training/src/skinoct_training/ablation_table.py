@@ -1,0 +1,133 @@
+"""The table of an ablation, as a Markdown page that says by itself what was compared, where and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from skinoct_training.ablation import WAYS, Cell, Plan, Result, Variant, Way, families, results
+from skinoct_training.dataset import find_cases
+from skinoct_training.fit import make_config
+from skinoct_training.metrics import Figures, summarize
+from skinoct_training.run_folder import environment
+
+COLUMNS = {
+    "dej.mae_with_gaps_um": "DEJ error, um",
+    "dej.thickness_ratio": "band thickness / annotated",
+    "dej.dice": "DEJ Dice",
+    "classes.dej.recall": "DEJ recall",
+    "dej.islands_per_slice": "islands per slice",
+    "dej.gap_fraction": "columns without DEJ",
+    "order_violations": "columns out of order",
+}
+"""Figures that are shown."""
+ERROR = "dej.mae_with_gaps_um"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant, read in one way, with all its seeds."""
+
+    variant: Variant
+    way: Way
+    seeds: list[Result]
+
+    def spread(self, figure: Callable[[Result], float]) -> str:
+        """Return mean and standard deviation over the seeds."""
+        values = np.array([figure(result) for result in self.seeds])
+        values = values[np.isfinite(values)]
+        if not values.size:
+            return "-"
+        mean = f"{values.mean():.3g}"
+        return f"{mean} ± {values.std(ddof=1):.2g}" if values.size > 1 else mean
+
+    def mean(self, key: str, family: str | None = None) -> str:
+        """Return a figure, the mean over the held-out tomograms, with its spread."""
+        return self.spread(lambda result: average(result.tomograms(self.way, family), key))
+
+
+def average(tomograms: Sequence[Figures], key: str) -> float:
+    """Return the mean of one figure over tomograms."""
+    return summarize(tomograms).get(key, float("nan")) if tomograms else float("nan")
+
+
+def rows(found: Sequence[Result]) -> list[Row]:
+    """Gather finished cells by variant and way, in the order of their first appearance."""
+    gathered: dict[tuple[str, Way], Row] = {}
+    for result in found:
+        for way in result.cell.variant.ways:
+            row = gathered.setdefault((result.cell.variant.name, way), Row(result.cell.variant, way, []))
+            row.seeds.append(result)
+    return list(gathered.values())
+
+
+def page(plan: Plan, cells: Sequence[Cell], command: str) -> str:
+    """Return the whole page for what is finished."""
+    found = rows(list(results(cells)))
+    ours, paper = ([row for row in found if row.variant.paper == is_paper] for is_paper in (False, True))
+    parts = ["# What each part of the training gives", introduction(plan, cells)]
+    if ours:
+        parts += ["## Our recipe and what happens without its parts", table(plan, ours)]
+    if paper:
+        whole = [row for row in ours if row.variant.name == "whole" and row.way == "ordered"]
+        parts += ["## The paper's recipe", paper_words(plan), table(plan, [*whole, *paper])]
+    parts += ["## Where", where(command)]
+    return "\n\n".join(parts) + "\n"
+
+
+def introduction(plan: Plan, cells: Sequence[Cell]) -> str:
+    """Say what was compared, and that the trainings are short."""
+    train, held_out = (find_cases(folder, plan.labels.source) for folder in (plan.data, plan.held_out))
+    synthetic = "Synthetic tomograms (phantoms) only. " if families([*train, *held_out]) else ""
+    config = make_config(plan.settings_of(Variant("", "", {}), 0))
+    done, steps = sum(cell.file.is_file() for cell in cells), plan.images // config.batch
+    return (
+        f"{synthetic}**Short trainings**: every network starts from random weights and sees {plan.images} crops of "
+        f"{config.crop[0]} x {config.crop[1]} pixels ({steps} steps of {config.batch}) from {len(train)} tomograms; a "
+        "checkpoint for use sees many times as many. The figures say what a part gives at this length, not what the "
+        f"recipe can reach. Measured on {len(held_out)} tomograms that no network saw; each figure is the mean over "
+        "them, then mean ± standard deviation over the seeds. Where no DEJ was found, the error is the distance to the "
+        f"edge of the image. {done} of {len(cells)} trainings are finished."
+    )
+
+
+def paper_words(plan: Plan) -> str:
+    """Say how the paper's recipe was trained."""
+    config = make_config({"recipe": "paper"})
+    weights = ", ".join(f"{weight:g}" for weight in config.loss.class_weights)
+    return (
+        f"Single B-scans of {config.crop[0]} x {config.crop[1]}, six filters in the last layer, cross-entropy with "
+        f"weights {weights} for glass, glycerol, epidermis, DEJ and dermis, no augmentation, argmax; trained with the "
+        f"same number of images, and with {plan.longer} times as many. Its images are whole B-scans, larger than our "
+        "crops. Ours stands above it."
+    )
+
+
+def table(plan: Plan, found: Sequence[Row]) -> str:
+    """Return the rows; the error also by family where the held-out tomograms are of several."""
+    kept, kinds = (families(find_cases(folder, plan.labels.source)) for folder in (plan.data, plan.held_out))
+    kinds = kinds if len(kinds) > 1 else []
+    heads = ["", "images", "seeds", *COLUMNS.values(), *(f"DEJ error on `{kind}`, um" for kind in kinds)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in found:
+        title = f"{row.variant.title}, {WAYS[row.way]}" if len(row.variant.ways) > 1 else row.variant.title
+        title += f" (`{kept[0]}`)" if row.variant.one_family else ""
+        cells = [title, str(plan.images_of(row.variant)), str(len(row.seeds))]
+        cells += [row.mean(key) for key in COLUMNS]
+        cells += [row.mean(ERROR, kind) for kind in kinds]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def where(command: str) -> str:
+    """Return machine, versions and command."""
+    return "\n".join(facts(command))
+
+
+def facts(command: str) -> Iterator[str]:
+    """Yield one line of a list for each fact."""
+    yield f"- Command: `{command}`"
+    for name, value in environment().items():
+        yield f"- {name}: {value}"
