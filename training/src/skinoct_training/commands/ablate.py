@@ -24,10 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for the table; the same command goes on with it"
     )
-    parser.add_argument(
-        "--images", type=int, default=1024, help="crops that each network is trained with (default 1024)"
-    )
-    parser.add_argument("--longer", type=int, default=3, help="times as many for the paper's recipe (default 3)")
+    parser.add_argument("--images", type=int, default=768, help="crops that each network is trained with (default 768)")
+    parser.add_argument("--longer", type=int, default=2, help="times as many for the paper's recipe (default 2)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each variant (default 3)")
     parser.add_argument("--paper-seeds", type=int, default=1, help="trainings of the paper's recipe (default 1)")
     parser.add_argument("--part", choices=PARTS, default="all", help="only our recipe, or only the paper's")
