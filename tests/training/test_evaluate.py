@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from skinoct.checkpoint import load_checkpoint
 from skinoct.labels import CLASSES, Label
 from skinoct_training.cli import main
+from skinoct_training.commands.options import red
 from skinoct_training.explain import explain, favorite_input
 
 from .conftest import TINY, MakeData, skin, write_stack
@@ -105,6 +107,15 @@ def test_the_leaking_split_says_so_in_red(trained: Path, capsys: pytest.CaptureF
     assert "SPLIT BY SLICE" in content["warnings"][0]
     assert "class=warning" in Path("report/report.html").read_text()
     assert np.array(content["confusion"]["model"]).sum() == 3 * 1 * 48 * 64
+
+
+def test_a_person_reads_the_leak_in_red_and_a_file_does_not() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert red("leak", Terminal()) == "\033[31;1mleak\033[0m"
+    assert red("leak", io.StringIO()) == "leak"
 
 
 def test_the_paper_stands_beside_ours(trained: Path, make_data: MakeData) -> None:

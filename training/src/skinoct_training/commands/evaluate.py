@@ -6,9 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from skinoct_training.commands.options import add_label_options, label_options
-
-RED, PLAIN = "\033[31;1m", "\033[0m"
+from skinoct_training.commands.options import add_label_options, label_options, red
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         card = checkpoint.card.model_copy(update={"metrics": metrics})
         save_checkpoint(checkpoint.folder, card, checkpoint.weights, overwrite=True)
     for warning in content["warnings"]:
-        print(f"{RED}{warning}{PLAIN}" if sys.stdout.isatty() else warning)
+        print(red(warning, sys.stdout))
     for key, title, _ in ROWS[:12]:
         others = ", ".join(
             f"{name.replace('_', ' ')} {number(look_up(b, key))}" for name, b in content["baselines"].items()

@@ -13,6 +13,7 @@ from skinoct_training.commands.options import (
     add_settings,
     duration,
     label_options,
+    red,
     settings,
 )
 
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         pixel_um=args.pixel_size,
     )
     if data.by_slice:
-        print(LEAK, file=sys.stderr)
+        print(red(LEAK, sys.stderr), file=sys.stderr)
     options = FitOptions(
         data=data,
         out=args.out,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from skinoct.errors import OptionError
 from skinoct.labels import Label, label_from_name
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from skinoct_training.loop import Duration
 
 DEFAULT_EPOCHS = 40
+
+
+def red(text: str, stream: TextIO) -> str:
+    """Return a warning in red where a person reads it."""
+    return f"\033[31;1m{text}\033[0m" if stream.isatty() else text
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
