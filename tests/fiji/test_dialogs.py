@@ -170,11 +170,11 @@ def test_cancel_changes_nothing(either, fake):
     assert [title for title in either.windows() if "ImageJ" not in title] == ["skin"]
 
 
-def test_every_dialog_records_the_line_of_its_options(either, fake, tmp_path):
+def test_every_dialog_records_the_line_of_its_options(either, fake, make_tiff, tmp_path):
     """The same line in both ways: what the Recorder writes is what the options are in a macro."""
     folder, out = f"{tmp_path / 'in'}/", f"{tmp_path / 'out'}/"
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "notes.tif").write_bytes(b"no TIFF")
+    (tmp_path / "in" / "skin.tif").write_bytes(make_tiff(3, 40, 60))
     open_stack(either)
     either(f"ij.remember({{'folder': {folder!r}, 'out': {out!r}, 'dataset': {f'{tmp_path}/'!r}}})")
     either("ij.IJ.run('Record...')")
