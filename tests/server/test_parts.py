@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from pathlib import Path
 
 import pytest
+from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from skinoct_server.metrics import Metrics
 from skinoct_server.problems import HttpProblem
 from skinoct_server.settings import Settings
 from skinoct_server.turns import in_turn
+from skinoct_server.uploads import Receiver
 from skinoct_server.work import WorkQueue
 
 
@@ -120,6 +123,25 @@ def test_form_without_boundary():
 def test_any_accept_header_gets_a_format_or_a_406(accept):
     with contextlib.suppress(HttpProblem):
         assert choose(accept) in FORMATS
+
+
+@pytest.mark.parametrize("size", [10, 2 << 20], ids=["found when closing", "found while writing"])
+def test_a_disk_that_fills_up_during_an_upload_is_told(tmp_path, size):
+    """/dev/full is what Linux has for this: a file that can be opened, and whose disk is full."""
+    messages = [{"type": "http.request", "body": bytes(size), "more_body": False}]
+
+    async def receive():
+        return messages.pop()
+
+    async def run():
+        admission = Admission(Settings(min_free_disk_bytes=0), tmp_path)
+        request = Request({"type": "http", "method": "POST", "headers": []}, receive)
+        await Receiver(request, admission, admission.admit("me", None)).receive(Path("/dev/full"))
+
+    with pytest.raises(HttpProblem) as caught:
+        asyncio.run(run())
+    assert caught.value.kind == "disk-full"
+    assert caught.value.headers["Retry-After"]
 
 
 class FullStore(JobStore):
