@@ -80,7 +80,7 @@ faults: $(STAMP)  ## Kill, stop and starve a server, and see that nothing is los
 hostile: $(STAMP)  ## Send hostile files, 100 000 mutations and fuzzed requests
 	$(BIN)/python tests/server/hostile.py
 	$(BIN)/python tests/server/mutations.py --count 100000
-	$(BIN)/python -m pytest tests/server/test_hostile.py -v
+	$(BIN)/python -m pytest tests/server/test_hostile.py -v -m "not slow"
 
 image:  ## Build docker/server.Dockerfile without Docker and have it answer (root; apt-get install buildah debootstrap)
 	docker/build-without-docker server
