@@ -12,7 +12,8 @@ import torch
 
 from skinoct import checkpoint as cp
 from skinoct.checkpoint import Architecture, Card, load_checkpoint, save_checkpoint
-from skinoct.engines.torch_engine import build_network, compute_golden, expected_golden
+from skinoct.engines import expected_golden
+from skinoct.engines.torch_engine import build_network, compute_golden
 from skinoct.errors import CheckpointError, OptionError, UnknownModelError
 from skinoct.unet import UNet, UNetConfig
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from skinoct.checkpoint import Architecture, Card, Checkpoint
+from skinoct.checkpoint import Architecture, Card, Checkpoint, save_checkpoint
 from skinoct.engines import make_engine
 from skinoct.engines.openvino_engine import OpenVinoEngine
 from skinoct.errors import CheckpointError, OptionError
@@ -73,6 +75,48 @@ def test_bits_do_not_depend_on_the_batch(checkpoint: Checkpoint, name: str) -> N
     alone = np.concatenate([engine.probabilities(image[None]) for image in images])
     for size in (2, 3, 7):
         np.testing.assert_array_equal(engine.probabilities(images[-size:]), alone[-size:])
+
+
+@pytest.mark.parametrize("config", [CONFIG, UNetConfig(in_slices=1, stem=(1, 4), widths=(4, 6), filters=3)])
+def test_the_graph_is_the_network(config: UNetConfig) -> None:
+    torch.manual_seed(4)
+    network = UNet(config)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # moments of fresh networks are 0 and 1
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+    card = Card(
+        name="moments",
+        created="2026-01-01T00:00:00+00:00",
+        architecture=Architecture(config=config.model_dump()),
+        pixel_size_um=0.9,
+        band_thickness_um=5.0,
+    )
+    made = Checkpoint(card, network.state_dict())
+    images = np.random.default_rng(0).random((2, config.in_slices, 40, 50), np.float32)
+    openvino = make_engine(made, "openvino", threads=1)
+    expected = make_engine(made, "torch").probabilities(images)
+    np.testing.assert_allclose(
+        openvino.probabilities(images), expected, atol=1e-4 if openvino.name.endswith("f32") else 0.02
+    )
+
+
+def test_openvino_runs_a_stored_checkpoint_without_pytorch(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Loading PyTorch takes longer than all else of a start."""
+    save_checkpoint(tmp_path / "tiny", checkpoint.card, checkpoint.weights)
+    script = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from skinoct.checkpoint import load_checkpoint\n"
+        "from skinoct.engines import make_engine\n"
+        "from skinoct.predictor import Predictor\n"
+        "from skinoct.tomogram import Tomogram\n"
+        "checkpoint = load_checkpoint(sys.argv[1])\n"
+        "predictor = Predictor(checkpoint, engine=make_engine(checkpoint, 'openvino', threads=1))\n"
+        "predictor.segment(Tomogram(np.zeros((1, 16, 16), np.uint8), 't'))\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "tiny")], check=True)
 
 
 class _ClaimsBfloat16:

@@ -25,14 +25,13 @@ from typing import Any, Literal
 
 import numpy as np
 import safetensors
-import safetensors.torch
-import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from skinoct.errors import CheckpointError, OptionError, UnknownModelError
 from skinoct.golden import SHAPE, FloatArray
 from skinoct.labels import CLASSES
 from skinoct.segmentation import ModelIdentity
+from skinoct.weights import StoredWeights, Weights
 
 FORMAT_VERSION: Literal[1] = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -43,8 +42,6 @@ DEFAULT = "default"
 """Name that stands for the default checkpoint, so that nobody need know which version that is."""
 LONG_LIST = 12
 """Longer lists are abbreviated on the page for people; the card has them in full."""
-
-Weights = dict[str, torch.Tensor]
 
 
 class Architecture(BaseModel):
@@ -195,7 +192,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             "or exchanged. Copy the whole checkpoint folder again."
         )
     try:
-        weights = safetensors.torch.load(blob)
+        weights = StoredWeights(blob)
     except safetensors.SafetensorError as error:
         raise CheckpointError(
             f"{folder / WEIGHTS_FILE} is not a safetensors file ({error}); copy the checkpoint folder again."
@@ -229,7 +226,7 @@ def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwri
     card : Card
         Its ``weights_sha256`` is replaced by that of the written file. The answer for the golden slice is
         computed, unless this skinoct cannot run the network.
-    weights : dict of str to Tensor
+    weights : mapping of str to Tensor
         Saved as they are, moved to the CPU.
     overwrite : bool
         Replace a checkpoint of the same folder; any other existing path is refused either way.
@@ -241,6 +238,8 @@ def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwri
     CheckpointError
         When the disk refuses the files, for example because it is full; nothing is left behind then.
     """
+    import safetensors.torch
+
     folder = Path(folder)
     if folder.exists() and not (overwrite and (not folder.is_dir() or (folder / CARD_FILE).is_file())):
         raise OptionError(f"{folder} exists already and is never overwritten; choose another name or move it away.")

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn import functional
 
 from skinoct.checkpoint import Checkpoint
 from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, find_overhangs
@@ -26,7 +24,7 @@ from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity
 from skinoct.labels import Label
 from skinoct.segmentation import Decode, FloatArray, LabelArray, ModelIdentity, Segmentation
 from skinoct.tomogram import PixelSize, Tomogram
-from skinoct.unet import UNetConfig
+from skinoct.unet_config import UNetConfig
 
 log = logging.getLogger(__name__)
 
@@ -220,6 +218,9 @@ def resize(images: FloatArray, size: tuple[int, int]) -> FloatArray:
     """Resample the last two axes of float32 (n, H, W) or (n, C, H, W), averaging where pixels get larger."""
     if images.shape[-2:] == size:
         return images
+    import torch  # takes longer to load than all else, and most tomograms have the pixels of the network
+    from torch.nn import functional
+
     tensor = torch.from_numpy(images)
     batch = tensor[:, None] if images.ndim == 3 else tensor
     out = functional.interpolate(batch, size=size, mode="bilinear", antialias=True, align_corners=False)

@@ -14,28 +14,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from skinoct.labels import NUM_CLASSES
+from skinoct.unet_config import UNetConfig
 
-
-class UNetConfig(BaseModel):
-    """Everything that shapes the network; stored in a checkpoint's card."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    in_slices: int = Field(default=3, ge=1, le=15)
-    """Neighboring slices given as channels (odd); the middle one is segmented."""
-    stem: tuple[int, int] = (2, 4)
-    """Rows and columns folded into channels before the first convolution."""
-    widths: tuple[int, ...] = (24, 40, 64, 96, 128)
-    """Channels of each level, finest first; each further level halves rows and columns."""
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Dropout of whole channels in the coarsest level during training."""
-    filters: int | None = Field(default=None, ge=1)
-    """Filters of an extra last layer before the class scores (the paper has six); None for no such layer."""
+__all__ = ["ConvBlock", "UNet", "UNetConfig", "fold", "pad_to_multiple", "unfold"]
 
 
 class ConvBlock(nn.Sequential):
@@ -72,8 +57,7 @@ class UNet(nn.Module):
     @property
     def multiple(self) -> tuple[int, int]:
         """Rows and columns are padded to multiples of these."""
-        halvings = 2 ** (len(self.config.widths) - 1)
-        return self.config.stem[0] * halvings, self.config.stem[1] * halvings
+        return self.config.multiple
 
     def forward(self, x: Tensor) -> Tensor:
         """Score the classes of every pixel.

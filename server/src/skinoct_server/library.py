@@ -22,13 +22,12 @@ from skinoct.checkpoint import (
     list_checkpoints,
     load_checkpoint,
 )
-from skinoct.engines import Engine, make_engine
-from skinoct.engines.torch_engine import expected_golden
+from skinoct.engines import Engine, expected_golden, make_engine
 from skinoct.errors import SkinoctError, UnknownModelError
 from skinoct.golden import check_answer, golden_slice
 from skinoct.predictor import Predictor
 from skinoct.tomogram import Tomogram
-from skinoct.unet import UNetConfig
+from skinoct.unet_config import UNetConfig
 from skinoct.wire import ModelInfo
 from skinoct_server.sharing import Member, Report, SharedEngine
 

@@ -5,14 +5,18 @@ An engine is any object with the members of ``Engine``. ``make_engine`` picks on
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import sys
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from skinoct.checkpoint import Checkpoint
-from skinoct.errors import OptionError
+from skinoct.errors import CheckpointError, OptionError
+from skinoct.unet_config import UNetConfig
 
 FloatArray = npt.NDArray[np.float32]
 EngineName = Literal["auto", "torch", "openvino"]
@@ -85,6 +89,56 @@ def make_engine(checkpoint: Checkpoint, name: str = "auto", *, threads: int | No
 
 
 def _on_cpu() -> bool:
+    """Whether there is no CUDA GPU; PyTorch, which takes long to load, is asked only where there is a driver."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return True
+    if importlib.util.find_spec("torch") is None:
+        return True
     import torch
 
     return not torch.cuda.is_available()
+
+
+def network_config(checkpoint: Checkpoint) -> UNetConfig:
+    """Return what shapes the network of a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        When this skinoct does not know such a network.
+    """
+    architecture = checkpoint.card.architecture
+    if architecture.kind != "unet":
+        raise CheckpointError(
+            f"The checkpoint {checkpoint.card.name} holds a network of kind {architecture.kind!r}; this skinoct knows "
+            "only 'unet'. Update skinoct or choose another checkpoint."
+        )
+    try:
+        return UNetConfig(**architecture.config)
+    except ValidationError as error:
+        raise misfit(checkpoint, error) from None
+
+
+def misfit(checkpoint: Checkpoint, reason: Exception) -> CheckpointError:
+    """Return the error of a checkpoint whose weights are not those of its network."""
+    return CheckpointError(
+        f"The weights of checkpoint {checkpoint.card.name} do not fit the architecture of its card "
+        f"({str(reason).splitlines()[0]}); copy the checkpoint again or train it with this version of skinoct."
+    )
+
+
+def expected_golden(checkpoint: Checkpoint) -> FloatArray:
+    """Return the golden answer that was saved with a checkpoint; computed anew for one that has none.
+
+    Raises
+    ------
+    CheckpointError
+        When the weights do not fit the architecture of the card.
+    """
+    if checkpoint.golden is not None:
+        return checkpoint.golden
+    from skinoct.engines.torch_engine import build_network, compute_golden
+
+    return compute_golden(build_network(checkpoint))

@@ -7,37 +7,32 @@ float32. The slice is always the same one, so that the same tomogram gets the sa
 
 from __future__ import annotations
 
+import os
+import queue
 import sys
 import threading
-import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from skinoct.checkpoint import Checkpoint
-from skinoct.engines import FloatArray
-from skinoct.engines.torch_engine import build_network, expected_golden
+from skinoct.engines import FloatArray, expected_golden, misfit, network_config
 from skinoct.errors import OptionError, OutOfMemoryError
 from skinoct.golden import MAX_DEJ_UM, SHAPE, dej_difference_um, golden_slice, layer_tops
-from skinoct.unet import UNet
+from skinoct.labels import NUM_CLASSES
+from skinoct.weights import as_arrays
 
 Precision = Literal["f32", "bf16"]
 Run = Callable[[FloatArray], FloatArray]
 
 
-class _WithSoftmax(nn.Module):
-    """The network as it is converted: probabilities instead of logits."""
-
-    def __init__(self, network: UNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        probabilities: Tensor = self.network(x).softmax(dim=1)
-        return probabilities
+MOST_STREAMS = 4
+"""Images computed side by side. Each has its cores for itself: threads that share an image wait for each other after
+every layer, and all wait for the one whose core a decoder is using meanwhile."""
+LARGE_PIXELS = 4 * 224 * 512
+"""Larger images get all cores one after the other, for the sake of memory."""
 
 
 class OpenVinoEngine:
@@ -61,14 +56,19 @@ class OpenVinoEngine:
             raise OptionError(
                 "The engine openvino is not installed; run pip install 'skinoct[openvino]' or choose torch."
             ) from None
+        self._openvino: Any = openvino
         self._core = openvino.Core()
-        self._network = _WithSoftmax(build_network(checkpoint)).eval()
-        self._multiple = self._network.network.multiple
-        self._channels = self._network.network.config.in_slices
-        self._model = self._convert(openvino)
+        self._config = network_config(checkpoint)
+        self._weights = as_arrays(checkpoint.weights)
         self._threads = threads
+        self._streams = min(MOST_STREAMS, threads or os.cpu_count() or 1)
+        self._workers = ThreadPoolExecutor(self._streams, "openvino")
         self._lock = threading.Lock()
         self._compiled: dict[tuple[int, ...], Run] = {}
+        try:
+            self._graph(self._config.multiple)
+        except ValueError as error:
+            raise misfit(checkpoint, error) from None
         self._precision: Precision = self._choose_precision(checkpoint)
 
     @property
@@ -78,57 +78,76 @@ class OpenVinoEngine:
 
     @property
     def preferred_batch(self) -> int:
-        """Small, because caches count."""
-        return 4
+        """A few images for each stream, so that they end at about the same time."""
+        return 4 * self._streams
 
     def probabilities(self, images: FloatArray) -> FloatArray:
         """Run the network; see ``Engine.probabilities``."""
         height, width = images.shape[2:]
         padded = self._pad(images)
         with self._lock:
-            try:
-                answer = self._runner(padded.shape[1:], self._precision)(padded)
-            except MemoryError:
-                raise OutOfMemoryError(
-                    f"A batch of {len(images)} images of {height} x {width} pixels does not fit into "
-                    "memory; use "
-                    "smaller images or a machine with more memory."
-                ) from None
+            run = self._runner(padded.shape[2:], self._precision)
+        try:
+            answer = run(padded)
+        except MemoryError:
+            raise OutOfMemoryError(
+                f"A batch of {len(images)} images of {height} x {width} pixels does not fit into memory; use smaller "
+                "images or a machine with more memory."
+            ) from None
         return np.ascontiguousarray(answer[:, :, :height, :width])
 
     def _pad(self, images: FloatArray) -> FloatArray:
-        """Repeat the last row and column as the network itself would; its graph is traced without padding."""
-        bottom, right = (-n % m for n, m in zip(images.shape[2:], self._multiple, strict=True))
+        """Repeat the last row and column as the network itself would; its graph has no padding."""
+        bottom, right = (-n % m for n, m in zip(images.shape[2:], self._config.multiple, strict=True))
         if not bottom and not right:
             return np.ascontiguousarray(images)
         return np.pad(images, ((0, 0), (0, 0), (0, bottom), (0, right)), mode="edge")
 
-    def _convert(self, openvino: Any) -> Any:
-        rows, columns = self._multiple
-        example = torch.zeros(1, self._channels, 2 * rows, 2 * columns)
-        with warnings.catch_warnings(), torch.no_grad():
-            # Tracing warns that padding is fixed; what reaches the graph is padded already.
-            warnings.simplefilter("ignore")
-            # Traced here, because OpenVINO would trace three times to be sure.
-            traced = torch.jit.trace(self._network, example, check_trace=False)  # type: ignore[no-untyped-call]
-            return openvino.convert_model(traced, example_input=example)
+    def _graph(self, size: tuple[int, ...]) -> Any:
+        from skinoct.engines.openvino_graph import build_graph
 
-    def _runner(self, shape: tuple[int, ...], precision: Precision) -> Run:
-        """Compile for images of one shape (C, H, W) and any batch; kept, because it takes a while."""
-        key = (*shape, 16 if precision == "bf16" else 32)
+        return build_graph(self._config, self._weights, (size[0], size[1]))
+
+    def _runner(self, size: tuple[int, ...], precision: Precision) -> Run:
+        """Compile for images of one size (H, W); kept, because it takes a while."""
+        key = (*size, 16 if precision == "bf16" else 32)
         if key not in self._compiled:
-            settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+            streams = self._streams if size[0] * size[1] <= LARGE_PIXELS else 1
+            settings: dict[str, Any] = {
+                "INFERENCE_PRECISION_HINT": precision,
+                "NUM_STREAMS": streams,
+                "ENABLE_CPU_PINNING": False,  # decoding and other programs use the same cores
+            }
             if self._threads is not None:
                 settings["INFERENCE_NUM_THREADS"] = self._threads
-            self._model.reshape([-1, *shape])
-            compiled = self._core.compile_model(self._model, "CPU", settings)
-            self._compiled[key] = lambda images: np.array(compiled(images)[0], np.float32)
+            compiled = self._core.compile_model(self._graph(size), "CPU", settings)
+            idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            for _ in range(streams):
+                idle.put(compiled.create_infer_request())
+            self._compiled[key] = lambda images: self._run(images, idle)
         return self._compiled[key]
+
+    def _run(self, images: FloatArray, idle: queue.SimpleQueue[Any]) -> FloatArray:
+        """Compute each image by itself, so that no answer depends on what is beside it."""
+        answer = np.empty((len(images), NUM_CLASSES, *images.shape[2:]), np.float32)
+
+        def compute(at: int) -> None:
+            request = idle.get()
+            try:
+                here = slice(at, at + 1)
+                request.set_output_tensor(self._openvino.Tensor(answer[here], shared_memory=True))
+                request.infer(images[here], share_inputs=True, share_outputs=True)
+            finally:
+                idle.put(request)
+
+        for _ in self._workers.map(compute, range(len(images))):
+            pass
+        return answer
 
     def _choose_precision(self, checkpoint: Checkpoint) -> Precision:
         if "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return "f32"
-        padded = self._pad(golden_slice(self._channels))
-        answer = self._runner(padded.shape[1:], "bf16")(padded)[:, :, : SHAPE[0], : SHAPE[1]]
+        padded = self._pad(golden_slice(self._config.in_slices))
+        answer = self._runner(padded.shape[2:], "bf16")(padded)[:, :, : SHAPE[0], : SHAPE[1]]
         moved = dej_difference_um(layer_tops(answer), expected_golden(checkpoint), checkpoint.card.pixel_size_um)
         return "bf16" if moved <= MAX_DEJ_UM else "f32"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from skinoct.checkpoint import Checkpoint
-from skinoct.engines import FloatArray
-from skinoct.errors import CheckpointError, OutOfMemoryError
+from skinoct.engines import FloatArray, expected_golden, misfit, network_config
+from skinoct.errors import OutOfMemoryError
 from skinoct.golden import MAX_DEJ_UM, dej_difference_um, golden_slice, layer_tops
-from skinoct.unet import UNet, UNetConfig
+from skinoct.unet import UNet
 
 
 def build_network(checkpoint: Checkpoint) -> UNet:
@@ -21,23 +20,11 @@ def build_network(checkpoint: Checkpoint) -> UNet:
     CheckpointError
         When the architecture is unknown or the weights do not fit it.
     """
-    architecture = checkpoint.card.architecture
-    if architecture.kind != "unet":
-        raise CheckpointError(
-            f"The checkpoint {checkpoint.card.name} holds a network of kind {architecture.kind!r}; this "
-            "skinoct knows "
-            "only 'unet'. Update skinoct or choose another checkpoint."
-        )
     try:
-        network = UNet(UNetConfig(**architecture.config))
+        network = UNet(network_config(checkpoint))
         network.load_state_dict(checkpoint.weights)
-    except (ValidationError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"The weights of checkpoint {checkpoint.card.name} do not fit the architecture of its card "
-            f"({reason}); "
-            "copy the checkpoint again or train it with this version of skinoct."
-        ) from None
+    except RuntimeError as error:
+        raise misfit(checkpoint, error) from None
     return network.eval()
 
 
@@ -46,17 +33,6 @@ def compute_golden(network: UNet) -> FloatArray:
     """Return the reference answer (4, W) of a network on the CPU for the golden slice."""
     images = torch.from_numpy(golden_slice(network.config.in_slices))
     return layer_tops(network(images).softmax(dim=1).numpy())
-
-
-def expected_golden(checkpoint: Checkpoint) -> FloatArray:
-    """Return the golden answer that was saved with a checkpoint; computed anew for one that has none.
-
-    Raises
-    ------
-    CheckpointError
-        When the weights do not fit the architecture of the card.
-    """
-    return checkpoint.golden if checkpoint.golden is not None else compute_golden(build_network(checkpoint))
 
 
 class TorchEngine:
