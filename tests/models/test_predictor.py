@@ -13,6 +13,7 @@ import torch
 from skinoct.checkpoint import Architecture, Card, Checkpoint
 from skinoct.engines import Engine, FloatArray, make_engine
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
+from skinoct.intensity import IntensityConfig, IntensityScale, normalize
 from skinoct.predictor import Predictor, plan_grid, stack_neighbors, stretch_columns
 from skinoct.tomogram import PixelSize, Tomogram
 from skinoct.unet import UNet, UNetConfig
@@ -117,6 +118,14 @@ def test_lines_come_back_in_the_pixels_of_the_image(checkpoint: Checkpoint, um: 
     depths = answer.boundaries.mean(axis=(1, 2)) * um
     np.testing.assert_allclose(depths, [0, 20, 57.5, 62.5], atol=max(0.9, um))
     np.testing.assert_allclose((depths[3] - depths[2]), 5.0, atol=0.1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, ">u2"])
+def test_tables_normalize_to_the_bit_as_arithmetic_does(dtype: Any) -> None:
+    config, scale = IntensityConfig(power=0.7), IntensityScale(13.0, 201.5)
+    block = np.arange(2**8, dtype=np.uint16).reshape(1, 16, 16)
+    expected = normalize(block.astype(np.int32), scale, config)
+    np.testing.assert_array_equal(normalize(block.astype(dtype), scale, config), expected)
 
 
 def test_progress_counts_slices_and_ends_at_the_last(checkpoint: Checkpoint, engine: Engine) -> None:

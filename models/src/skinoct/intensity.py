@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,18 @@ def measure_intensity(samples: Iterable[npt.NDArray[Any]], config: IntensityConf
 
 def normalize(block: npt.NDArray[Any], scale: IntensityScale, config: IntensityConfig) -> npt.NDArray[np.float32]:
     """Map voxels (any shape) to float32 in 0..1."""
+    if block.dtype.kind == "u" and block.dtype.itemsize <= 2:
+        return np.asarray(_table(block.dtype.itemsize, scale, config)[block])
+    return _scaled(block, scale, config)
+
+
+@lru_cache(maxsize=8)
+def _table(itemsize: int, scale: IntensityScale, config: IntensityConfig) -> npt.NDArray[np.float32]:
+    """Normalize every value of 8 or 16 bits: a power for each value costs less than one for each voxel."""
+    return _scaled(np.arange(2 ** (8 * itemsize), dtype=f"u{itemsize}"), scale, config)
+
+
+def _scaled(block: npt.NDArray[Any], scale: IntensityScale, config: IntensityConfig) -> npt.NDArray[np.float32]:
     scaled: npt.NDArray[np.float32] = np.subtract(block, scale.low, dtype=np.float32)
     scaled *= np.float32(1.0 / (scale.high - scale.low))
     np.clip(scaled, 0.0, 1.0, out=scaled)
