@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-paper bench-finetune
+.PHONY: help setup demo serve test check bench network-table flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-paper bench-finetune
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,12 @@ check: $(STAMP)  ## Lint, types, import rules
 	$(BIN)/lint-imports
 
 bench: $(STAMP)  ## Measure seconds per tomogram; writes docs/benchmarks.md
-	$(BIN)/python tests/e2e/bench.py
+	$(BIN)/python tests/e2e/bench.py --repeat $(REPEATS)
+
+REPEATS ?= 3
+
+network-table: $(STAMP)  ## Print size, arithmetic and speed of U-Nets of other widths and stems
+	$(BIN)/python tests/e2e/network_table.py
 
 flame: $(STAMP)  ## Draw where the time of a tomogram goes: docs/images/flame.svg
 	$(BIN)/python tests/e2e/flame.py

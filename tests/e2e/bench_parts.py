@@ -2,7 +2,7 @@
 
 python tests/e2e/bench_parts.py PART --file TIFF [--models DIR]
 
-prints seconds, seconds inside the network and peak memory as JSON. ``short.tif`` beside the file warms up.
+prints seconds, seconds inside the network and memory as JSON. ``short.tif`` beside the file warms up.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,24 @@ class Clock:
             self.seconds += time.perf_counter() - started
 
 
-def part_predictor(path: Path, models: Path | None, out: Path) -> tuple[float, float]:
-    """Run our engine without a server; returns seconds in all and inside the network."""
+@dataclass(frozen=True)
+class Result:
+    """What a part measured."""
+
+    seconds: float
+    network_seconds: float
+    idle_mib: float = 0.0
+    """Memory of libraries and weights, before the first slice was read."""
+
+
+def part_predictor(path: Path, models: Path | None, out: Path) -> Result:
+    """Run our engine without a server."""
     from skinoct.checkpoint import find_checkpoint, load_checkpoint
     from skinoct.predictor import Predictor
     from skinoct.tomogram import read_tomogram, write_labels
 
     predictor = Predictor(load_checkpoint(find_checkpoint(None, models)))
+    idle = memory_kib("VmRSS:") / 1024
     clock = Clock(predictor.engine.probabilities)
     predictor.engine.probabilities = clock  # type: ignore[method-assign, assignment]
     predictor.segment(read_tomogram(path.with_name("short.tif")))
@@ -79,11 +91,11 @@ def part_predictor(path: Path, models: Path | None, out: Path) -> tuple[float, f
     started = time.perf_counter()
     result = predictor.segment(read_tomogram(path))
     write_labels(out, result.blocks(), result.shape, pixel_size_um=result.pixel_size_um)
-    return time.perf_counter() - started, clock.seconds
+    return Result(time.perf_counter() - started, clock.seconds, idle)
 
 
-def part_eager(path: Path, models: Path | None, out: Path) -> tuple[float, float]:
-    """Run the same weights in plain PyTorch; returns seconds in all and inside the network."""
+def part_eager(path: Path, models: Path | None, out: Path) -> Result:
+    """Run the same weights in plain PyTorch."""
     import torch
 
     network = _torch_network(models)
@@ -91,8 +103,8 @@ def part_eager(path: Path, models: Path | None, out: Path) -> tuple[float, float
         return _plain(path, out, lambda images: network(torch.from_numpy(images)).softmax(dim=1).numpy(), network)
 
 
-def part_onnxruntime(path: Path, models: Path | None, out: Path) -> tuple[float, float]:
-    """Run the same weights in ONNX Runtime, float32; returns seconds in all and inside the network."""
+def part_onnxruntime(path: Path, models: Path | None, out: Path) -> Result:
+    """Run the same weights in ONNX Runtime, float32."""
     import onnxruntime
     import torch
 
@@ -107,8 +119,8 @@ def part_onnxruntime(path: Path, models: Path | None, out: Path) -> tuple[float,
     return _plain(path, out, lambda images: session.run(None, {"images": images})[0], network)
 
 
-def part_openvino(path: Path, models: Path | None, out: Path) -> tuple[float, float]:
-    """Run the bare OpenVINO engine on slices that lie ready; returns its seconds twice."""
+def part_openvino(path: Path, models: Path | None, out: Path) -> Result:
+    """Run the bare OpenVINO engine on slices that lie ready."""
     import tifffile
 
     from skinoct.checkpoint import find_checkpoint, load_checkpoint
@@ -123,7 +135,7 @@ def part_openvino(path: Path, models: Path | None, out: Path) -> tuple[float, fl
     for start in range(0, len(stack), batch):
         engine.probabilities(images[: min(batch, len(stack) - start)])
     seconds = time.perf_counter() - started
-    return seconds, seconds
+    return Result(seconds, seconds)
 
 
 def _torch_network(models: Path | None) -> Any:
@@ -133,7 +145,7 @@ def _torch_network(models: Path | None) -> Any:
     return build_network(load_checkpoint(find_checkpoint(None, models)))
 
 
-def _plain(path: Path, out: Path, run: Network, network: Any) -> tuple[float, float]:
+def _plain(path: Path, out: Path, run: Network, network: Any) -> Result:
     """Segment as a short script would: the whole stack in float32, one class per pixel."""
     import tifffile
 
@@ -156,7 +168,7 @@ def _plain(path: Path, out: Path, run: Network, network: Any) -> tuple[float, fl
     clock.seconds = 0.0
     started = time.perf_counter()
     segment(path, out)
-    return time.perf_counter() - started, clock.seconds
+    return Result(time.perf_counter() - started, clock.seconds)
 
 
 PARTS = {
@@ -167,15 +179,15 @@ PARTS = {
 }
 
 
-def peak_kib() -> float:
-    """Return the peak resident memory of this process.
+def memory_kib(what: str = "VmHWM:") -> float:
+    """Return the peak resident memory of this process, or what it has now (``VmRSS:``).
 
     Not ``ru_maxrss`` where Linux has better: that one inherits the peak of the process that started this one.
     """
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(what):
                 return float(line.split()[1])
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
@@ -189,11 +201,11 @@ def main() -> int:
     options = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="skinoct-bench-") as name:
-            seconds, network = PARTS[options.part](options.file, options.models, Path(name) / "labels.tif")
+            result = PARTS[options.part](options.file, options.models, Path(name) / "labels.tif")
     except SkinoctError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    print(json.dumps({"seconds": seconds, "peak_mib": peak_kib() / 1024, "network_seconds": network}))
+    print(json.dumps({**asdict(result), "peak_mib": memory_kib() / 1024}))
     return 0
 
 
