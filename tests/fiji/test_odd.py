@@ -46,6 +46,7 @@ def test_single_slice_is_a_tomogram_too(either, fake):
     either.until(f"len({OURS}) == 1")
     either.until("'1 slice of' in status()")
     run(either, "Measure DEJ", f"server={fake.url} maps profile")
+    either("ij.IJ.selectWindow('skin')")  # the curve is in front
     run(either, "Export layers to ROI Manager", f"server={fake.url}")
     assert either("ij.RoiManager.getInstance2().getCount()") == 1
     assert tifffile.imread(io.BytesIO(fake.bodies[-1])).shape == (100, 128)
