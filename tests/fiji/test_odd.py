@@ -201,7 +201,7 @@ def test_quit_while_at_work_is_quiet(launch, imagej_jar, fake):
     session("ij.IJ.run('Quit')")
     session.until("not ij.running()")
     session.until("not [t for t in __import__('threading').enumerate() if t.name.startswith('skinoct ')]")
-    assert session("[str(w.getName()) for w in JClass('java.awt.Window').getWindows() if w.isShowing()]") == []
+    session.until("not [w for w in JClass('java.awt.Window').getWindows() if w.isShowing()]")
     assert "Traceback" not in session.log.read_text()
     session.process.kill()
     session.process.wait(20)

@@ -91,11 +91,17 @@ def address(url: str) -> tuple[str, int]:
 
 
 def probe(url: str) -> None:
-    """Time `/healthz`, and the refusal of an upload whose body is never sent, until stdin closes; print both."""
+    """Time `/healthz`, and the refusal of an upload whose body is never sent, until stdin closes; print both.
+
+    A first line says that it has begun.
+    """
     health, refusal = list[float](), list[float]()
     head = HEAD.format(100 * MIB, "").encode()
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
-        while not select.select([sys.stdin], [], [], 0.05)[0]:
+        http.get("/healthz")
+        print("begun", flush=True)
+        done = False
+        while not done:
             started = time.perf_counter()
             http.get("/healthz")
             health.append(time.perf_counter() - started)
@@ -104,6 +110,7 @@ def probe(url: str) -> None:
                 client.sendall(head)
                 if select.select([client], [], [], 0.25)[0] and b" 429 " in client.recv(4096):
                     refusal.append(time.perf_counter() - started)
+            done = bool(select.select([sys.stdin], [], [], 0.05)[0])
     print(json.dumps({"health": health, "refusal": refusal}))
 
 
@@ -208,6 +215,8 @@ def measure_clients(options: argparse.Namespace, folder: Path) -> tuple[list[str
         watcher.start()
         command = [sys.executable, __file__, "probe", url]
         prober = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert prober.stdout is not None
+        prober.stdout.readline()
         end = time.monotonic() + options.minutes * 60
         crowd = [Client(url, folder / "large.tif", number % 2 == 0, end) for number in range(options.clients)]
         started = time.monotonic()

@@ -59,7 +59,8 @@ def test_fit_writes_a_checkpoint_that_segments(
     assert card.recipe["config"]["network"]["widths"] == TINY["network"]["widths"]  # type: ignore[index]
     assert set(card.data["files"]) == {"t0", "t1", "t2"}
     assert len(card.data["held_out"]) == 1
-    assert card.metrics["held_out_dej"]["mae_um"] >= 0 or card.metrics["held_out_dej"]["gap_fraction"] == 1
+    dej = card.metrics["held_out_dej"]  # three epochs need not find a DEJ: then all is gap, and there is no error
+    assert dej["gap_fraction"] == 1 if dej["mae_um"] is None else dej["mae_um"] >= 0
     labels = Predictor(checkpoint).segment(Tomogram(skin(9)[0], "t")).labels()
     assert labels.shape == (6, 48, 64)
     assert [r["epoch"] for r in rows("net")] == ["1", "2", "3"]
@@ -151,9 +152,13 @@ def test_kill_minus_nine_loses_at_most_the_current_epoch(make_data: MakeData, ti
 
 
 def test_two_processes_train_the_network_of_one(make_data: MakeData, tiny_config: Path) -> None:
+    """The same network but for rounding, which Adam magnifies where a gradient is next to nothing: so as a whole."""
     data = make_data()
     common = ["fit", str(data), "--epochs", "2", "--config", str(tiny_config), "--threads", "1", "--out"]
     assert main([*common, "one"]) == 0
+    still = Path("still.json")
+    still.write_text(json.dumps(TINY | {"learning_rate": 1e-12}))
+    assert fit(data, "--out", "start", "--epochs", 2, "--config", still) == 0
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [*launcher, "-m", "skinoct_training.cli", *common, "two"],
@@ -164,10 +169,14 @@ def test_two_processes_train_the_network_of_one(make_data: MakeData, tiny_config
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    one, two = load_checkpoint("one").weights, load_checkpoint("two").weights
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-4)
+    start, one, two = (
+        torch.cat([value.flatten() for name, value in sorted(load_checkpoint(run).weights.items())])
+        for run in ("start", "one", "two")
+    )
+    assert float((two - one).norm()) < 0.01 * float((one - start).norm())
     assert len(rows("two")) == 2
+    for alone, together in zip(rows("one"), rows("two"), strict=True):
+        assert float(together["loss"]) == pytest.approx(float(alone["loss"]), rel=1e-3)
 
 
 def test_fine_tuning_starts_where_the_checkpoint_is(make_data: MakeData, tiny_config: Path) -> None:

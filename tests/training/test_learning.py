@@ -95,6 +95,18 @@ class TestAugment:
         torch.testing.assert_close(out, images.float() / 255, atol=1e-3, rtol=0)
         assert torch.equal(known, labels)
 
+    def test_layers_are_painted_anew_where_they_are_known(self) -> None:
+        images, labels = self.batch()
+        labels[:, :, 20:] = 0
+        only = AugmentConfig(**{**paper.UNCHANGED, "repaint": 1.0})
+        out, known = augment(images, labels, torch.Generator().manual_seed(0), only)
+        assert torch.equal(known, labels)
+        torch.testing.assert_close(out[..., 20:], images[..., 20:].float() / 255, atol=1e-3, rtol=0)
+        epidermis, dermis = (out[:, :, rows, :20].mean((1, 2, 3)) for rows in (slice(16, 24), slice(32, 40)))
+        ratios = (epidermis / dermis).tolist()
+        assert min(ratios) < 1 < max(ratios)  # in some the epidermis is the darker one
+        assert float((out[..., :20] - images[..., :20].float() / 255).abs().mean()) > 0.1
+
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
     def test_types(self, dtype: torch.dtype) -> None:
         images, labels = self.batch()

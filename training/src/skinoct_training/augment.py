@@ -1,8 +1,9 @@
 """Random changes of training crops, in batches, on the device where they lie.
 
 Changed is what differs between microscopes and patients: depth scale, tilt, waves, gain, attenuation with
-depth, vignette, shadows of hair, speckle, blur, and the brightness of the layers themselves. Depth is never
-mirrored. Every number comes from one generator, so that a seed repeats a training.
+depth, vignette, shadows of hair, speckle, blur, and the brightness of the layers themselves; some crops are painted
+anew from their labels alone, so that no look is familiar. Depth is never mirrored. Every number comes from one
+generator, so that a seed repeats a training.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ class AugmentConfig(BaseModel):
     """Share of the crops with a dark or bright stripe down all depth."""
     layers: float = Field(default=0.25, ge=0)
     """Standard deviation of the logarithm of each layer's own gain, in half of the crops."""
+    repaint: float = Field(default=0.0, ge=0, le=1)
+    """Share of the crops whose layers are painted anew, each with a random brightness and texture. Only for labels
+    that are known everywhere, as those of phantoms."""
     speckle: float = Field(default=0.15, ge=0)
     """Largest contrast of additional speckle."""
     floor: float = Field(default=0.06, ge=0)
@@ -141,6 +145,7 @@ def recolor(images: Tensor, labels: Tensor, generator: torch.Generator, config: 
 
     y = torch.linspace(0, 1, height, device=images.device)[None, None, :, None]
     x = torch.linspace(-1, 1, width, device=images.device)[None, None, None, :]
+    images = repaint(images, labels, dice, config.repaint)
     light = images.clamp_min(1e-4) ** per_crop(dice.normal(config.gamma).clamp(-1, 1).exp())
 
     layer_gain = dice.normal(config.layers, NUM_CLASSES + 1) * dice.chance(0.5)[:, None]
@@ -169,6 +174,74 @@ def recolor(images: Tensor, labels: Tensor, generator: torch.Generator, config: 
     light = light * per_crop(dice.normal(config.gain).clamp(-1, 1).exp())
     light = light + per_crop(dice.uniform(0, config.floor))
     return light.clamp(0, 1)
+
+
+def repaint(images: Tensor, labels: Tensor, dice: Dice, share: float) -> Tensor:
+    """Paint the layers of some crops anew, with brightness and texture drawn at random.
+
+    Training on images that are random but for their geometry makes a network that minds no contrast in particular:
+    Billot et al., *SynthSeg: Segmentation of brain MRI scans of any contrast and resolution without retraining*,
+    Medical Image Analysis 2023.
+
+    Parameters
+    ----------
+    images : float32, shape (B, C, H, W)
+        In 0..1.
+    labels : uint8, shape (B, H, W)
+        Where they are 0, the image stays.
+    dice : Dice
+    share : float
+        Of the crops.
+
+    Returns
+    -------
+    float32, shape (B, C, H, W)
+    """
+    chosen = torch.nonzero(dice.chance(share))[:, 0]
+    if not len(chosen):
+        return images
+    few = Dice(len(chosen), dice.generator)
+    layers = labels[chosen].long()
+    means = paint_means(few).gather(1, layers.flatten(1)).view(layers.shape)
+    amount = few.uniform(0.0, 0.35, NUM_CLASSES + 1).gather(1, layers.flatten(1)).view(layers.shape)
+    depth = (layers >= Label.EPIDERMIS).float().cumsum(1) / layers.shape[1]
+    corneum = few.uniform(-0.2, 1.0)[:, None, None] * torch.exp(-depth / few.uniform(0.01, 0.08)[:, None, None])
+    decay = torch.exp(-few.uniform(0.0, 1.5)[:, None, None] * depth)
+    paint = means * (1 + corneum) * decay * (1 + amount * texture(few, layers.shape[1:])).clamp_min(0)
+    size = (images.shape[1], *layers.shape[1:])
+    fine = few.normal(1.0, *size)
+    soft = functional.avg_pool2d(fine, 3, 1, 1) * 3
+    noise = torch.lerp(fine, soft, few.chance(0.6)[:, None, None, None])
+    speckled = paint[:, None] * (1 + few.uniform(0.02, 0.35)[:, None, None, None] * noise).clamp_min(0)
+    brightest = speckled.flatten(1).kthvalue(max(1, round(0.995 * speckled[0].numel()))).values
+    speckled = speckled / brightest.clamp_min(1e-3)[:, None, None, None]
+    share_new = few.uniform(0.6, 1.0)[:, None, None, None] * (layers > 0)[:, None]
+    return images.index_copy(0, chosen, torch.lerp(images[chosen], speckled, share_new).clamp(0, 1))
+
+
+def paint_means(dice: Dice) -> Tensor:
+    """Return a brightness for each label, shape (B, 6): layers of skin apart, the medium mostly dark."""
+    means = dice.uniform(0.0, 1.0, NUM_CLASSES + 1)
+    skin = dice.uniform(0.25, 0.85)
+    # Down to a step of one eighth, either way: less would be seen by nobody.
+    step = (dice.uniform(0.06, 0.4) * (2 * dice.chance(0.5) - 1)).exp()
+    means[:, Label.GLYCEROL] = dice.uniform(0.0, 0.3)
+    means[:, Label.EPIDERMIS] = skin * step
+    means[:, Label.DERMIS] = skin / step
+    between = (means[:, Label.EPIDERMIS] + means[:, Label.DERMIS]) / 2
+    own = dice.chance(0.4)
+    means[:, Label.DEJ] = between * (1 - own) + skin * dice.uniform(-0.5, 0.5).exp() * own
+    return means
+
+
+def texture(dice: Dice, shape: torch.Size) -> Tensor:
+    """Return noise (B, H, W) of unit deviation whose grains are 2 to 24 px high and wide."""
+    height, width = shape
+    # One size of grain for all crops of a batch, as in ``coarsen``: the noise is drawn in one piece.
+    grain_y, grain_x = (2 ** (1 + 3.6 * dice.uniform(0, 1, 2)[0])).tolist()
+    coarse = dice.normal(1.0, 1, max(2, round(height / grain_y)), max(2, round(width / grain_x)))
+    noise = functional.interpolate(coarse, size=(height, width), mode="bicubic")[:, 0]
+    return noise / noise.std(dim=(1, 2), keepdim=True).clamp_min(1e-3)
 
 
 def coarsen(light: Tensor, dice: Dice, generator: torch.Generator, share: float) -> Tensor:
