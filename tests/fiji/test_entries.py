@@ -76,6 +76,11 @@ def test_measure_fills_tables_maps_and_csv(either, fake, tmp_path):
     assert float(rows[0]["thickness_mean_um"]) == pytest.approx(35 * 0.9)
     either("maps = ij.WindowManager.getImage('skin maps')")
     assert either("maps.getStack().getSliceLabel(1)") == "epidermal thickness (um)"
+    assert either("maps.getStack().getSliceLabel(2)") == "DEJ depth (um)"
+    fire = "JClass('ij.process.LUT')(JClass('ij.plugin.LutLoader').getLut('fire'), 0.0, 1.0)"
+    assert either("[int(b) for b in maps.getProcessor().getLut().getBytes()]") == either(
+        f"[int(b) for b in {fire}.getBytes()]"
+    )
     assert either("str(maps.getCalibration().getUnit())") in ("micron", "µm")
     assert either("maps.getStack().getProcessor(1).getf(4, 4)") == pytest.approx(35 * 0.9)
     code = f'run("Measure DEJ", "server={fake.url} csv={path}");'
