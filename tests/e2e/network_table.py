@@ -17,24 +17,20 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from skinoct.checkpoint import Architecture, Card, Checkpoint, load_checkpoint
-from skinoct.engines import make_engine, network_config
+from skinoct.engines import make_engine
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import SkinoctError
 from skinoct.unet import UNet, UNetConfig
+from skinoct_training.network_cost import gflop, milliseconds, parameters
 
-SIZE = (224, 512)
-"""(Y, X) of a B-scan."""
 NETWORKS = (
     "2x4:24,40,64,96,128",
     "2x4:16,24,40,64,96",
@@ -62,11 +58,12 @@ class Row:
         yield self.name
         yield f"{config.stem[0]}x{config.stem[1]}"
         yield " ".join(map(str, config.widths))
-        yield f"{sum(p.numel() for p in network.parameters()) / 1e3:.0f}"
+        yield f"{parameters(network) / 1e3:.0f}"
         yield f"{gflop(network):.2f}"
-        engine, milliseconds = speed(self.checkpoint, repeat)
-        yield f"{statistics.median(milliseconds):.1f} ({min(milliseconds):.1f}-{max(milliseconds):.1f})"
-        yield engine
+        engine = make_engine(self.checkpoint)
+        times = milliseconds(engine, config.in_slices, repeat)
+        yield f"{statistics.median(times):.1f} ({min(times):.1f}-{max(times):.1f})"
+        yield engine.name
         evaluation = self.checkpoint.card.metrics.get("evaluation", {})
         yield f"{evaluation['dej']['mae_um']:.2f}" if evaluation else "-"
         yield f"{evaluation['classes']['dej']['recall']:.3f}" if evaluation else "-"
@@ -83,27 +80,6 @@ HEADER = (
     "DEJ error, um",
     "DEJ recall",
 )
-
-
-def gflop(network: UNet) -> float:
-    """Count the operations of one B-scan."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, network.config.in_slices, *SIZE))
-    return float(counter.get_total_flops()) / 1e9
-
-
-def speed(checkpoint: Checkpoint, repeat: int) -> tuple[str, list[float]]:
-    """Return the engine's name, and milliseconds a B-scan of some runs after one to warm up."""
-    engine = make_engine(checkpoint)
-    channels = network_config(checkpoint).in_slices
-    images = np.random.default_rng(0).random((engine.preferred_batch, channels, *SIZE), np.float32)
-    engine.probabilities(images)
-    found = []
-    for _ in range(repeat):
-        started = time.perf_counter()
-        engine.probabilities(images)
-        found.append((time.perf_counter() - started) / len(images) * 1000)
-    return engine.name, found
 
 
 def untrained(text: str) -> Row:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import Any, Literal
 
 from skinoct.checkpoint import Checkpoint
 from skinoct.engines import Engine, make_engine
+from skinoct.engines.torch_engine import build_network
 from skinoct.errors import Cancelled, OptionError
 from skinoct.intensity import IntensityConfig
 from skinoct.predictor import Predictor
@@ -31,10 +33,13 @@ from skinoct_training.files import write_text
 from skinoct_training.fit import FitOptions, fit, make_config
 from skinoct_training.loop import Duration
 from skinoct_training.metrics import Figures, score
+from skinoct_training.network_cost import gflop, milliseconds, parameters
 from skinoct_training.paper import UNCHANGED
 from skinoct_training.preparation import DataOptions
 from skinoct_training.report import new_folder
 
+Part = Literal["recipe", "network", "paper"]
+"""Sections of the table."""
 Way = Literal["ordered", "divided", "argmax"]
 """How probabilities become labels: ordered decoding, or the likeliest class of each pixel, with or without dividing by
 the class weights of the training."""
@@ -49,19 +54,28 @@ FACTS_FILE = "phantom.json"
 
 @dataclass(frozen=True)
 class Variant:
-    """A recipe that differs from the default one in a single part."""
+    """A recipe that differs from the default one in a single part, or a network that differs in one number."""
 
     name: str
     title: str
     settings: dict[str, Any]
     """Fields of ``TrainConfig``; dictionaries are merged into those of the plan."""
     ways: tuple[Way, ...] = ("ordered",)
-    paper: bool = False
-    """Whether it is the paper's recipe, with its own crop."""
+    part: Part = "recipe"
+    """``paper`` is the paper's recipe, with its own crop."""
     longer: bool = False
     """Whether it gets more images than all others."""
     one_family: bool = False
     """Whether it is trained on the phantoms of one family alone."""
+
+    @property
+    def paper(self) -> bool:
+        """Whether it is the paper's recipe."""
+        return self.part == "paper"
+
+
+def _network(name: str, title: str, **shape: tuple[int, ...]) -> Variant:
+    return Variant(name, title, {"network": shape}, part="network")
 
 
 VARIANTS = (
@@ -72,8 +86,14 @@ VARIANTS = (
     Variant("no-augmentation", "without augmentation", {"augment": UNCHANGED}),
     Variant("no-average", "without the running average of the weights", {"ema_decay": 0.0}),
     Variant("one-family", "trained on phantoms of one family alone", {}, one_family=True),
-    Variant("paper", "the paper's recipe", {}, ("argmax", "divided", "ordered"), paper=True),
-    Variant("paper-longer", "the paper's recipe", {}, ("argmax", "divided", "ordered"), paper=True, longer=True),
+    _network("half-width", "half as wide: 12 20 32 48 64", widths=(12, 20, 32, 48, 64)),
+    _network("narrower", "narrower: 16 24 40 64 96", widths=(16, 24, 40, 64, 96)),
+    _network("wider", "wider: 32 56 88 128 176", widths=(32, 56, 88, 128, 176)),
+    _network("less-deep", "four levels: 24 40 64 96", widths=(24, 40, 64, 96)),
+    _network("coarser-stem", "stem 4x4", stem=(4, 4)),
+    _network("finer-stem", "stem 2x2", stem=(2, 2)),
+    Variant("paper", "the paper's recipe", {}, ("argmax", "divided", "ordered"), "paper"),
+    Variant("paper-longer", "the paper's recipe", {}, ("argmax", "divided", "ordered"), "paper", longer=True),
 )
 """Rows of the table."""
 
@@ -213,6 +233,7 @@ def run_cell(cell: Cell) -> None:
         "images": plan.images_of(cell.variant),
         "training_seconds": round(standing.seconds, 1),
         "families": {case.name: family_of(case) for case in held_out},
+        "network": network_cost(checkpoint, engine),
         "figures": {way: examine(checkpoint, held_out, plan.labels, way, engine) for way in cell.variant.ways},
     }
     content["seconds"] = round(time.monotonic() - start, 1)
@@ -223,6 +244,16 @@ def run_cell(cell: Cell) -> None:
     shutil.rmtree(unfinished)
     cell.file.parent.mkdir(exist_ok=True)
     write_text(cell.file, json.dumps(content, indent=1) + "\n")
+
+
+def network_cost(checkpoint: Checkpoint, engine: Engine) -> dict[str, float]:
+    """Return what the network costs on this machine."""
+    network = build_network(checkpoint)
+    return {
+        "parameters": parameters(network),
+        "gflop": gflop(network),
+        "milliseconds": statistics.median(milliseconds(engine, network.config.in_slices, repeat=3)),
+    }
 
 
 def examine(
@@ -274,10 +305,15 @@ def expected_seconds(cells: Sequence[Cell]) -> dict[str, float]:
     """Measure how fast this machine trains, and return the seconds that each cell's training should take, by name."""
     from skinoct_training.benchmark import measure_speed
 
-    speeds: dict[bool, float] = {}
+    speeds: dict[str, float] = {}
     for cell in cells:
-        paper = cell.variant.paper
-        if paper not in speeds:
-            config = make_config(cell.plan.settings_of(Variant("", "", {}, paper=paper), 0))
-            speeds[paper] = measure_speed(config, seconds=3.0, shape=(8, 224, 512)).images_per_second
-    return {cell.name: cell.plan.images_of(cell.variant) / speeds[cell.variant.paper] for cell in cells}
+        key = speed_key(cell)
+        if key not in speeds:
+            config = make_config(cell.plan.settings_of(cell.variant, 0))
+            speeds[key] = measure_speed(config, seconds=3.0, shape=(8, 224, 512)).images_per_second
+    return {cell.name: cell.plan.images_of(cell.variant) / speeds[speed_key(cell)] for cell in cells}
+
+
+def speed_key(cell: Cell) -> str:
+    """Return what cells that train equally fast have in common."""
+    return cell.variant.name if cell.variant.part == "network" else cell.variant.part

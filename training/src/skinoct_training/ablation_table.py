@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skinoct_training.ablation import WAYS, Cell, Plan, Result, Variant, Way, families, results
+from skinoct_training.ablation import WAYS, Cell, Part, Plan, Result, Variant, Way, families, results
 from skinoct_training.dataset import find_cases
 from skinoct_training.fit import make_config
 from skinoct_training.metrics import Figures, summarize
@@ -24,6 +24,13 @@ COLUMNS = {
 }
 """Figures that are shown."""
 ERROR = "dej.mae_with_gaps_um"
+COSTS = {"parameters": "parameters", "gflop": "GFLOP a B-scan", "milliseconds": "ms a B-scan"}
+PARTS: tuple[Part, ...] = ("recipe", "network", "paper")
+NETWORK_WORDS = (
+    "The default recipe with another U-Net: channels of its levels, and rows and columns that its stem folds into "
+    "channels (ours, above: 24 40 64 96 128 with a stem of 2x4). Time is that of a B-scan of 224 x 512 on the engine "
+    "that this machine uses."
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,11 @@ class Row:
         """Return a figure, the mean over the held-out tomograms, with its spread."""
         return self.spread(lambda result: average(result.tomograms(self.way, family), key))
 
+    def cost(self, key: str) -> str:
+        """Return what the network costs, the median of the seeds."""
+        value = float(np.median([result.content["network"][key] for result in self.seeds]))
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
 
 def average(tomograms: Sequence[Figures], key: str) -> float:
     """Return the mean of one figure over tomograms."""
@@ -66,12 +78,14 @@ def rows(found: Sequence[Result]) -> list[Row]:
 def page(plan: Plan, cells: Sequence[Cell], command: str) -> str:
     """Return the whole page for what is finished."""
     found = rows(list(results(cells)))
-    ours, paper = ([row for row in found if row.variant.paper == is_paper] for is_paper in (False, True))
+    ours, networks, paper = ([row for row in found if row.variant.part == part] for part in PARTS)
+    whole = [row for row in ours if row.variant.name == "whole" and row.way == "ordered"]
     parts = ["# What each part of the training gives", introduction(plan, cells)]
     if ours:
         parts += ["## Our recipe and what happens without its parts", table(plan, ours)]
+    if networks:
+        parts += ["## Other networks", NETWORK_WORDS, table(plan, [*whole, *networks], costs=True)]
     if paper:
-        whole = [row for row in ours if row.variant.name == "whole" and row.way == "ordered"]
         parts += ["## The paper's recipe", paper_words(plan), table(plan, [*whole, *paper])]
     parts += ["## Where", where(command)]
     return "\n\n".join(parts) + "\n"
@@ -105,11 +119,12 @@ def paper_words(plan: Plan) -> str:
     )
 
 
-def table(plan: Plan, found: Sequence[Row]) -> str:
+def table(plan: Plan, found: Sequence[Row], *, costs: bool = False) -> str:
     """Return the rows; the error also by family where the held-out tomograms are of several."""
     kept, kinds = (families(find_cases(folder, plan.labels.source)) for folder in (plan.data, plan.held_out))
     kinds = kinds if len(kinds) > 1 else []
     heads = ["", "images", "seeds", *COLUMNS.values(), *(f"DEJ error on `{kind}`, um" for kind in kinds)]
+    heads += list(COSTS.values()) if costs else []
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in found:
         title = f"{row.variant.title}, {WAYS[row.way]}" if len(row.variant.ways) > 1 else row.variant.title
@@ -117,6 +132,7 @@ def table(plan: Plan, found: Sequence[Row]) -> str:
         cells = [title, str(plan.images_of(row.variant)), str(len(row.seeds))]
         cells += [row.mean(key) for key in COLUMNS]
         cells += [row.mean(ERROR, kind) for kind in kinds]
+        cells += [row.cost(key) for key in COSTS] if costs else []
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

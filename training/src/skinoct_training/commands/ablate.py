@@ -14,7 +14,7 @@ from skinoct_training.commands.options import add_label_options, label_options, 
 if TYPE_CHECKING:
     from skinoct_training.ablation import Cell, Plan
 
-PARTS = ("recipe", "paper", "all")
+PARTS = ("recipe", "network", "paper", "all")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--longer", type=int, default=2, help="times as many for the paper's recipe (default 2)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each variant (default 3)")
     parser.add_argument("--paper-seeds", type=int, default=1, help="trainings of the paper's recipe (default 1)")
-    parser.add_argument("--part", choices=PARTS, default="all", help="only our recipe, or only the paper's")
+    parser.add_argument("--part", choices=PARTS, default="all", help="only one section of the table")
     parser.add_argument("--config", type=Path, help="JSON file with settings that differ from the defaults")
     parser.add_argument(
         "--crop", type=int, nargs=2, default=(224, 128), metavar=("ROWS", "COLUMNS"), help="size of a crop"
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         threads=args.threads,
     )
     cells = choose_cells(plan, VARIANTS, args.seeds, args.paper_seeds)
-    wanted = [cell for cell in cells if args.part in ("all", "paper" if cell.variant.paper else "recipe")]
+    wanted = [cell for cell in cells if args.part in ("all", cell.variant.part)]
     prepare(plan)
     train_missing(plan, cells, [cell for cell in wanted if not cell.file.is_file()])
     print(f"Table: {args.out / 'ablation.md'}")
