@@ -292,6 +292,16 @@ class TestBadInput:
         other.write_text(json.dumps({**TINY, "network": {"widths": [4, 6]}}))
         assert "another architecture" in self.error(capsys, data, "--out", "net", "--from", "base", "--config", other)
 
+    def test_more_slices_than_the_checkpoint_sees_are_no_other_architecture(
+        self, make_data: MakeData, tiny_config: Path
+    ) -> None:
+        data = make_data()
+        assert fit(data, "--out", "base", "--epochs", 1, "--config", tiny_config) == 0
+        more = Path("more.json")
+        more.write_text(json.dumps({**TINY, "network": {**TINY["network"], "in_slices": 7}, "bfloat16": True}))
+        assert fit(data, "--out", "net", "--epochs", 1, "--from", "base", "--config", more) == 0
+        assert load_checkpoint("net").card.architecture.config["in_slices"] == 7
+
     def test_unknown_settings(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
         odd = Path("odd.json")
         odd.write_text('{"learning_speed": 3}')

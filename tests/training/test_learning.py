@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from skinoct.unet import UNet, UNetConfig
 from skinoct_training import paper
 from skinoct_training.augment import AugmentConfig, augment
 from skinoct_training.benchmark import measure_speed
 from skinoct_training.config import TrainConfig
 from skinoct_training.dataset import Volume
 from skinoct_training.distributed import gather, share, share_batch_statistics
+from skinoct_training.fit import FIRST_WEIGHTS, see_more_slices
 from skinoct_training.losses import LossConfig, layer_loss
 from skinoct_training.sampling import Sampler
 from skinoct_training.validation import densest_window
@@ -107,6 +109,15 @@ class TestAugment:
         assert min(ratios) < 1 < max(ratios)  # in some the epidermis is the darker one
         assert float((out[..., :20] - images[..., :20].float() / 255).abs().mean()) > 0.1
 
+    def test_sharpening_makes_edges_steeper(self) -> None:
+        images, labels = self.batch()
+        only = AugmentConfig(**{**paper.UNCHANGED, "sharpen": 1.0})
+        out, _ = augment(images, labels, torch.Generator().manual_seed(0), only)
+        before = (images.float() / 255).diff(dim=2).amax()
+        assert float(out.diff(dim=2).amax()) > float(before)
+        assert float(out.min()) >= 0
+        assert float(out.max()) <= 1
+
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
     def test_types(self, dtype: torch.dtype) -> None:
         images, labels = self.batch()
@@ -154,6 +165,29 @@ class TestSampling:
         window = densest_window(volume(annotated=(5, 6, 8)), 4)
         assert (window.labels.any(axis=(1, 2))).sum() == 3
         assert window.images.shape == (4, 20, 30)
+
+
+def test_a_network_that_sees_more_slices_answers_as_before() -> None:
+    torch.manual_seed(0)
+    few = UNet(UNetConfig(in_slices=3, stem=(2, 4), widths=(4, 6))).eval()
+    many = UNet(UNetConfig(in_slices=7, stem=(2, 4), widths=(4, 6))).eval()
+    weights = few.state_dict()
+    weights[FIRST_WEIGHTS] = see_more_slices(weights[FIRST_WEIGHTS], 3, 7)
+    many.load_state_dict(weights)
+    images = torch.rand(2, 7, 12, 16)
+    torch.testing.assert_close(many(images), few(images[:, 2:5]))
+
+
+@pytest.mark.parametrize("weights", [(1.0,) * 5, paper.PAPER_CLASS_WEIGHTS])
+def test_the_entropy_is_that_of_torch(weights: tuple[float, ...]) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 7, 6)
+    labels = torch.randint(0, 6, (2, 7, 6), dtype=torch.uint8)
+    config = LossConfig(class_weights=weights, label_smoothing=0.1, dice=0, surface=0)
+    expected = nn.functional.cross_entropy(
+        logits, labels.long() - 1, torch.tensor(weights), ignore_index=-1, reduction="sum", label_smoothing=0.1
+    )
+    torch.testing.assert_close(layer_loss(logits, labels, config), expected / (labels > 0).sum())
 
 
 def test_alone_nothing_is_shared() -> None:

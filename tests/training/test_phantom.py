@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from skinoct.labels import Label
 from skinoct.rois import rasterize, read_roi_set
 from skinoct.tomogram import read_tomogram
 from skinoct_training.cli import main
+from skinoct_training.phantom.geometry import draw_spots
 from skinoct_training.phantom.make import Phantom, make_phantom
 from skinoct_training.phantom.spec import Family
 from skinoct_training.phantom.statistics import measure_statistics
@@ -63,6 +65,24 @@ def test_statistics_are_those_of_real_skin(ffoct: list[Phantom]) -> None:
     assert 0.03 <= median["saturated_corneum"] <= 0.25
     assert median["slope"] <= 1.0
     assert 1.005 <= median["length_ratio"] <= 1.06
+
+
+def test_some_files_of_the_wide_family_lost_their_calibration() -> None:
+    lost = [p for p in (make_phantom((3, seed), 1, "wide") for seed in range(12)) if p.spec.grid.told_um is not None]
+    assert 0 < len(lost) < 12
+    for phantom in lost:
+        assert phantom.spec.grid.y_um != phantom.pixel_size_um.y == phantom.pixel_size_um.x == 0.9
+
+
+def test_spots_are_as_many_and_as_wide_as_asked() -> None:
+    spec = make_phantom((3, 0), 1).spec
+    spec = replace(spec, grid=replace(spec.grid, shape=(500, 4, 500)))  # 0.2 square millimeters
+    spots = draw_spots(np.random.default_rng(0), spec, 60.0, 10.0)
+    count = ndimage.label(spots > 0.9)[1]
+    assert 6 <= count <= 20
+    assert spots.max() <= 1
+    inside = (spots > np.exp(-1)).sum() * 0.9**2
+    assert inside == pytest.approx(count * np.pi * 10.0**2, rel=0.35)
 
 
 def test_every_seed_differs_in_site_age_layers_and_optics(ffoct: list[Phantom]) -> None:

@@ -55,6 +55,8 @@ class AugmentConfig(BaseModel):
     """Largest added constant light."""
     blur: float = Field(default=0.2, ge=0, le=1)
     """Share of the crops that are blurred."""
+    sharpen: float = Field(default=0.0, ge=0, le=1)
+    """Share of the crops that are sharpened, as some microscopes' software does."""
     coarsen: float = Field(default=0.25, ge=0, le=1)
     """Share of the crops shown as from a microscope with pixels up to 2.2 times as large."""
 
@@ -170,6 +172,8 @@ def recolor(images: Tensor, labels: Tensor, generator: torch.Generator, config: 
 
     soft = functional.avg_pool2d(light, 3, 1, 1, count_include_pad=False)
     light = torch.lerp(light, soft, per_crop(dice.chance(config.blur)))
+    if config.sharpen:
+        light = (light + per_crop(dice.uniform(0, 2) * dice.chance(config.sharpen)) * (light - soft)).clamp_min(0)
     light = coarsen(light, dice, generator, config.coarsen)
     light = light * per_crop(dice.normal(config.gain).clamp(-1, 1).exp())
     light = light + per_crop(dice.uniform(0, config.floor))

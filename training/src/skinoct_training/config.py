@@ -51,6 +51,8 @@ class TrainConfig(BaseModel):
     """Decoding of held-out tomograms after an epoch; ``pixel`` is plain argmax, as in the paper."""
     val_slices: int = Field(default=16, ge=1)
     """Consecutive slices of each held-out tomogram that are measured after an epoch."""
+    bfloat16: bool | None = None
+    """Convolve in bfloat16, which halves the time on processors with instructions for it; None for on GPUs alone."""
     compile: bool = False
     """Compile the network with torch.compile; pays off in long trainings on a GPU."""
     seed: int = 0

@@ -42,6 +42,8 @@ LIMITS = (
 )
 
 
+FIRST_WEIGHTS = "encoder.0.0.weight"
+"""Name of the weights that see the slices."""
 FINE_TUNE_RATE = 0.25
 """Share of the learning rate that a fine-tune gets: what is known should not be shaken out."""
 
@@ -160,12 +162,15 @@ def adopt(config: TrainConfig, base: Checkpoint | None, *, asked: bool) -> Train
     Raises
     ------
     OptionError
-        When the settings ask for a network of their own, and it is another one.
+        When the settings ask for a network of their own, and it differs by more than additional neighboring slices.
     """
     if base is None:
         return config
     network = build_network(base).config
-    if asked and network != config.network:
+    wider = network.model_copy(update={"in_slices": max(network.in_slices, config.network.in_slices)})
+    if asked and wider == config.network:
+        network = wider
+    elif asked:
         raise OptionError(
             f"The checkpoint {base.card.name} holds a network of another architecture than the settings ask "
             "for; "
@@ -185,8 +190,25 @@ def start_network(config: TrainConfig, base: Checkpoint | None) -> UNet:
     torch.manual_seed(config.seed)
     network = UNet(config.network)
     if base:
-        network.load_state_dict(build_network(base).state_dict())
+        known = build_network(base)
+        weights = known.state_dict()
+        weights[FIRST_WEIGHTS] = see_more_slices(
+            weights[FIRST_WEIGHTS], known.config.in_slices, config.network.in_slices
+        )
+        network.load_state_dict(weights)
     return network
+
+
+def see_more_slices(weights: Tensor, before: int, after: int) -> Tensor:
+    """Extend the first convolution (C, before * r * c, 3, 3) to ``after`` slices; the outer ones count for nothing yet.
+
+    The network answers what it answered before, and learns to use what more it sees.
+    """
+    per_slice = weights.shape[1] // before
+    extended = weights.new_zeros((weights.shape[0], after * per_slice, *weights.shape[2:]))
+    first = (after - before) // 2 * per_slice
+    extended[:, first : first + weights.shape[1]] = weights
+    return extended
 
 
 def followers(

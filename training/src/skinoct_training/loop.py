@@ -121,6 +121,7 @@ class Trainer:
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward = torch.compile(network) if config.compile else network
         self.device = next(network.parameters()).device
+        self.bfloat16 = self.device.type == "cuda" if config.bfloat16 is None else config.bfloat16
         self.sampler, self.config, self.duration = sampler, config, duration
         self.run_folder, self.measure, self.keep, self.picture = run, measure, keep, picture
         self.board = Board(run.folder, writing=run.writing)
@@ -149,7 +150,7 @@ class Trainer:
             group["lr"] = schedule(progress, self.config)
         inputs, targets = augment(images, labels, generator, self.config.augment)
         inputs = share(inputs).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             logits = self.forward(inputs)
         logits = gather(logits.float())
         loss = layer_loss(logits, targets[: len(logits)], self.config.loss)

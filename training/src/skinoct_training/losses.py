@@ -50,49 +50,51 @@ def layer_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
     Tensor, shape ()
         0 for a batch without a labeled pixel.
     """
-    known = labels > 0
-    target = labels.long() - 1
-    pixels = known.sum().clamp_min(1)
-    weights = torch.tensor(config.class_weights, device=logits.device, dtype=logits.dtype)
-    entropy = functional.cross_entropy(
-        logits,
-        target,
-        weight=weights,
-        ignore_index=-1,
-        reduction="sum",
-        label_smoothing=config.label_smoothing,
-    )
+    # One softmax and one truth serve all parts: at full resolution they cost as much as the network.
+    logs = logits.log_softmax(dim=1)
+    probabilities = logs.exp()
+    known = (labels > 0)[:, None].to(logits.dtype)
+    truth = one_hot(labels, logits.dtype)
     # Per pixel, not per weight: the paper's weights are meant to raise the loss where the DEJ is.
-    loss = entropy / pixels
+    loss = entropy_loss(logs, truth, known, config) / known.sum().clamp_min(1)
     if config.dice:
-        loss = loss + config.dice * dice_loss(logits, target, known)
+        loss = loss + config.dice * dice_loss(probabilities * known, truth)
     if config.surface:
-        loss = loss + config.surface * surface_loss(logits, labels)
+        loss = loss + config.surface * surface_loss(probabilities, truth, labels)
     return loss
 
 
-def surface_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def one_hot(labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return 1 in the channel of each pixel's class, shape (B, 5, H, W); label 0 has no channel."""
+    classes = torch.arange(1, NUM_CLASSES + 1, dtype=labels.dtype, device=labels.device)
+    return (labels[:, None] == classes.view(1, -1, 1, 1)).to(dtype)
+
+
+def entropy_loss(logs: Tensor, truth: Tensor, known: Tensor, config: LossConfig) -> Tensor:
+    """Return the weighted cross-entropy with label smoothing, summed over all known pixels."""
+    weights = torch.tensor(config.class_weights, device=logs.device, dtype=logs.dtype).view(1, -1, 1, 1)
+    trusted = (1 - config.label_smoothing) * truth + config.label_smoothing / NUM_CLASSES * known
+    return -(trusted * weights * logs).sum()
+
+
+def surface_loss(probabilities: Tensor, truth: Tensor, labels: Tensor) -> Tensor:
     """Return the mean error in rows of skin surface and DEJ over the columns that are labeled throughout.
 
     A surface's depth is the number of rows below it, the sum of the probabilities of the layers below; half of the
     DEJ counts as below its center line. After He et al., *Fully Convolutional Boundary Regression for Retina OCT
     Segmentation*, MICCAI 2019.
     """
-    whole = (labels > 0).all(dim=1).to(logits.dtype)
-    probabilities = logits.softmax(dim=1)
-    truth = functional.one_hot(labels.long(), NUM_CLASSES + 1)[..., 1:].movedim(-1, 1).to(logits.dtype)
-    rows_below = torch.zeros((2, NUM_CLASSES), dtype=logits.dtype, device=logits.device)
+    whole = (labels > 0).all(dim=1).to(probabilities.dtype)
+    rows_below = torch.zeros((2, NUM_CLASSES), dtype=probabilities.dtype, device=probabilities.device)
     rows_below[0, Label.EPIDERMIS - 1 :] = 1.0
     rows_below[1, Label.DEJ - 1 :] = torch.tensor([0.5, 1.0])
-    error = torch.einsum("kc,bcw->bkw", rows_below, (probabilities - truth).sum(dim=2))
+    error = torch.einsum("kc,bcw->bkw", rows_below, probabilities.sum(dim=2) - truth.sum(dim=2))
     distance = functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").sum(dim=1)
     return (distance * whole).sum() / whole.sum().clamp_min(1)
 
 
-def dice_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Return 1 minus the mean soft Dice of the classes that occur, over the whole batch."""
-    probabilities = logits.softmax(dim=1) * known[:, None]
-    truth = functional.one_hot(target.clamp_min(0), NUM_CLASSES).movedim(-1, 1) * known[:, None]
+def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:
+    """Return 1 minus the mean soft Dice of the classes that occur, over the known pixels of the whole batch."""
     overlap = (probabilities * truth).sum(dim=(0, 2, 3))
     size, present = probabilities.sum(dim=(0, 2, 3)), truth.sum(dim=(0, 2, 3))
     dice = (2 * overlap + _SMOOTH) / (size + present + _SMOOTH)

@@ -12,6 +12,8 @@ from skinoct_training.phantom.spec import Spec
 
 MARGIN_UM = 150.0
 """Fields are periodic; this much more than the view is drawn so that its edges do not meet."""
+DUCT_UM = 9.0
+"""Radius of the coil of a sweat duct."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Surfaces:
     corneum: FloatArray
     dej: FloatArray
     furrow: FloatArray
-    """How far the furrows sink the skin, um; not a surface."""
+    """How far furrows and follicles sink the skin, um; not a surface."""
+    duct: FloatArray
+    """Closeness to the axis of a sweat duct, 0 to 1; not a surface."""
 
 
 def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
@@ -39,7 +43,8 @@ def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
     tilt = anatomy.tilt_x * x + anatomy.tilt_z * z
     wave = anatomy.wave_um * lateral(rng, spec, 90.0)
     rough = 0.6 * lateral(rng, spec, 4.0) + 0.8 * lateral(rng, spec, 12.0)
-    furrows = draw_furrows(rng, spec)
+    follicles = draw_spots(rng, spec, anatomy.follicles_mm2, anatomy.follicle_um)
+    furrows = draw_furrows(rng, spec) + anatomy.follicle_depth_um * follicles
     sunk = ndimage.gaussian_filter(furrows, (20 / grid.z_um, 20 / grid.x_um), mode="nearest")
     relief = tilt + wave + rough + furrows
     pane = max(anatomy.pane_um, 0.0)
@@ -50,13 +55,16 @@ def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
     horn = anatomy.corneum_um * (1 + 0.15 * lateral(rng, spec, 25.0)).clip(0.4, 2.0)
     spread = anatomy.cellular_um * (1 + 0.08 * lateral(rng, spec, 120.0)).clip(0.5, 1.6)
     dej = base + anatomy.corneum_um + spread + draw_papillae(rng, spec)
+    # The sheath of a hair is epidermis: the DEJ goes down beside it, wider than the funnel above.
+    dej += 0.5 * anatomy.follicle_depth_um * np.sqrt(follicles)
     least = 0.2 * anatomy.cellular_um + 4.0
     # A furrow ends above the DEJ, which passes below it as a smooth line: it does not follow a slit.
     skin = np.maximum(np.minimum(skin, dej - horn - least), pane_line)
     corneum = skin + horn
     dej = np.maximum(dej, corneum + least)
     dej = ndimage.gaussian_filter(dej, (2.5 / grid.z_um, 2.5 / grid.x_um), mode="nearest")
-    surfaces = [pane_line, skin, corneum, dej, furrows]
+    duct = draw_spots(rng, spec, anatomy.ducts_mm2, DUCT_UM)
+    surfaces = [pane_line, skin, corneum, dej, furrows, duct]
     return Surfaces(*(np.asarray(surface, np.float32) for surface in surfaces))
 
 
@@ -67,6 +75,20 @@ def lateral(rng: np.random.Generator, spec: Spec, width_um: float) -> FloatArray
     shape = (grid.shape[0] + padding[0], grid.shape[2] + padding[1])
     field = smooth_noise(rng, shape, (width_um / grid.z_um, width_um / grid.x_um))
     return field[: grid.shape[0], : grid.shape[2]]
+
+
+def draw_spots(rng: np.random.Generator, spec: Spec, per_mm2: float, radius_um: float) -> FloatArray:
+    """Scatter round spots: closeness (Z, X) to the nearest center, 1 there, falling over ``radius_um``."""
+    grid = spec.grid
+    pad = 2 * radius_um
+    extent = np.array([grid.shape[0] * grid.z_um, grid.shape[2] * grid.x_um])
+    count = int(rng.poisson(per_mm2 * 1e-6 * float(np.prod(extent + 2 * pad))))
+    z, x = np.meshgrid(np.arange(grid.shape[0]) * grid.z_um, np.arange(grid.shape[2]) * grid.x_um, indexing="ij")
+    closeness = np.zeros(z.shape, np.float32)
+    for center_z, center_x in rng.uniform(-pad, extent + pad, (count, 2)):
+        square = ((z - center_z) ** 2 + (x - center_x) ** 2) / radius_um**2
+        closeness = np.maximum(closeness, np.exp(-square).astype(np.float32))
+    return closeness
 
 
 def draw_papillae(rng: np.random.Generator, spec: Spec) -> FloatArray:

@@ -37,8 +37,10 @@ class Phantom:
 
     @property
     def pixel_size_um(self) -> PixelSize:
-        """Size of a voxel."""
+        """Size of a voxel as the file states it, which may be wrong (``Grid.told_um``)."""
         grid = self.spec.grid
+        if grid.told_um is not None:
+            return PixelSize(y=grid.told_um, x=grid.told_um, z=grid.told_um)
         return PixelSize(y=grid.y_um, x=grid.x_um, z=grid.z_um)
 
 
@@ -48,11 +50,13 @@ def make_phantom(seed: int | tuple[int, ...], slices: int, family: Family = "ffo
     spec = draw_spec(rng, family, slices)
     surfaces = draw_surfaces(rng, spec)
     gray = form_image(rng, spec, draw_tissue(rng, spec, surfaces), surfaces)
-    y_um, half = spec.grid.y_um, BAND_UM / 2
+    y_um = spec.grid.y_um
+    # Who draws the band sees only what the file says of its pixels.
+    half = BAND_UM / 2 / (spec.grid.told_um or y_um)
     lines = np.stack([surfaces.pane, surfaces.skin, surfaces.dej]) / np.float32(y_um)
     gray, lines = move(rng, spec, gray, lines)
     rows = spec.grid.shape[1]
     pane, skin, dej = lines
-    boundaries = np.stack([pane, skin, dej - half / y_um, dej + half / y_um])
+    boundaries = np.stack([pane, skin, dej - half, dej + half])
     boundaries = np.clip(np.maximum.accumulate(boundaries, axis=0), 0, rows).astype(np.float32)
     return Phantom(digitize(gray, spec), boundaries, spec)

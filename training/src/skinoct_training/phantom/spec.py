@@ -36,6 +36,9 @@ SITES = (
     Site("palm", (50, 110), (55, 90), (25, 60), (20, 60)),
 )
 SITE_CHANCES = (0.3, 0.2, 0.2, 0.25, 0.05)
+UNCALIBRATED_UM = 0.9
+"""What a file without calibration is taken for: the pixel size of the shipped networks."""
+FOLLICLES_MM2, DUCTS_MM2 = 1.4, 1.3
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class Grid:
     z_um: float
     y_um: float
     x_um: float
+    told_um: float | None = None
+    """Pixel size, the same along all axes, that the file states whatever the true one is; None for the truth. A file
+    that lost its calibration is taken at the pixel size of the network."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,12 @@ class Anatomy:
     furrow_um: float
     furrow_pitch_um: float
     furrow_width_um: float
+    follicles_mm2: float
+    follicle_um: float
+    """Radius of the funnel in which a hair stands."""
+    follicle_depth_um: float
+    ducts_mm2: float
+    """Sweat ducts, which wind through the epidermis."""
     wave_um: float
     tilt_x: float
     tilt_z: float
@@ -104,6 +116,8 @@ class Look:
     collagen: float
     vessels: float
     spots: float
+    ducts: float
+    """Contrast of the turns of a sweat duct."""
     clouds: float
     """Contrast of slow variations within each layer."""
     patches: float
@@ -176,7 +190,8 @@ def _draw_grid(rng: np.random.Generator, wide: bool, slices: int) -> Grid:
     # Deep fields end in darkness far below the DEJ, which must not be taken for the dark medium.
     y_um = _log_uniform(rng, 1.4, 2.4) if _chance(rng, 0.4) else _log_uniform(rng, 0.5, 1.4)
     x_um = y_um * _log_uniform(rng, 0.6, 2.0)
-    return Grid((slices, 224, 512), x_um * _log_uniform(rng, 0.7, 4.0), y_um, x_um)
+    z_um = x_um * _log_uniform(rng, 0.7, 4.0)
+    return Grid((slices, 224, 512), z_um, y_um, x_um, UNCALIBRATED_UM if _chance(rng, 0.35) else None)
 
 
 def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
@@ -214,6 +229,10 @@ def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
         furrow_um=_uniform(rng, *site.furrow_um) * (1 + 0.05 * max(decades, 0)),
         furrow_pitch_um=_uniform(rng, 120, 500),
         furrow_width_um=_log_uniform(rng, 3, 30),
+        follicles_mm2=FOLLICLES_MM2 * (_uniform(rng, 0, 4) if wide else 1.0),
+        follicle_um=_uniform(rng, 15, 50),
+        follicle_depth_um=_uniform(rng, 20, 90),
+        ducts_mm2=DUCTS_MM2 * (_uniform(rng, 0, 4) if wide else 1.0),
         wave_um=_uniform(rng, 2, 16),
         tilt_x=float(rng.normal(0, 0.08 if wide else 0.05)),
         tilt_z=float(rng.normal(0, 0.04)),
@@ -245,6 +264,7 @@ def _draw_look(rng: np.random.Generator, wide: bool) -> Look:
         collagen=_uniform(rng, 0.25, 0.75),
         vessels=_uniform(rng, 0, 1),
         spots=_uniform(rng, 0, 1),
+        ducts=_uniform(rng, 0.2, 0.8),
         clouds=_uniform(rng, 0.05, 0.25),
         patches=_uniform(rng, 0, 0.35),
         mu_epidermis_mm=_uniform(rng, 2, 9),

@@ -24,6 +24,7 @@ def draw_tissue(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> Flo
     tissue = blend(corneum * entrance, epidermis, under_corneum, look.corneum_edge_um)
     tissue = blend(tissue, dermis, under_dej, look.step_edge_um)
     tissue *= 1 + (look.junction - 1) * np.exp(-((under_dej / 2.0) ** 2))
+    tissue *= ducts(rng, spec, surfaces, depth)
     tissue *= attenuation(spec, under_skin, under_dej)
     medium = draw_medium(rng, spec, depth, surfaces)
     return np.asarray(np.where(under_skin >= 0, np.maximum(tissue, 0.01), medium), np.float32)
@@ -33,6 +34,12 @@ def blend(above: FloatArray, below: FloatArray, depth_um: FloatArray, edge_um: f
     """Go from ``above`` to ``below`` where ``depth_um`` changes sign, over about ``edge_um`` on either side."""
     share = 0.5 * (1 + np.tanh(depth_um / np.float32(edge_um)))
     return np.asarray(above + (below - above) * share, np.float32)
+
+
+def ducts(rng: np.random.Generator, spec: Spec, surfaces: Surfaces, depth: FloatArray) -> FloatArray:
+    """Factor (Z, Y, X) of the sweat ducts, whose turns a B-scan cuts as a column of bright and dark bars."""
+    turns = np.sin(2 * np.pi * depth / np.float32(rng.uniform(12, 30)) + np.float32(rng.uniform(0, 6.28)))
+    return np.asarray(1 + spec.look.ducts * surfaces.duct[:, None] * turns, np.float32)
 
 
 def attenuation(spec: Spec, under_skin: FloatArray, under_dej: FloatArray) -> FloatArray:
