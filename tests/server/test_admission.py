@@ -9,6 +9,7 @@ import threading
 import time
 
 import httpx
+import psutil
 
 MIB = 1 << 20
 
@@ -141,6 +142,26 @@ def test_slow_headers_and_slow_bodies_end(start_server):
     assert b" 408 " in answer
     assert b"upload-timeout" in answer
     assert 0.8 < seconds < most
+
+
+def test_a_body_that_is_no_tomogram_stays_small(start_server, tmp_path):
+    """The framework reads it into memory before it asks for a key: neither size nor time may be the client's choice."""
+    from skinoct_server.keys import add_key
+
+    add_key(tmp_path / "keys", "admin", "admin")
+    server = start_server("--api-key-file", str(tmp_path / "keys"), "--body-idle-seconds", "1")
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    answer = server.http.put("/models/default", content=(b" " * MIB for _ in range(200)))
+    assert answer.status_code == 413
+    assert answer.json()["type"].endswith("too-large")
+    assert "64.0 KiB" in answer.json()["detail"]
+    assert process.memory_info().rss - before < 50 * MIB
+    head = "PUT /models/default HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
+    answer, seconds = raw_request(server, head)
+    assert b" 408 " in answer
+    assert b"upload-timeout" in answer
+    assert 0.8 < seconds < 10
 
 
 def test_smuggling_is_refused(live_server):

@@ -158,6 +158,23 @@ def test_two_files_in_a_form(live_server, make_tiff):
     assert problem(live_server.http.post("/segment", files=files)).status == 400
 
 
+def test_a_form_with_an_endless_boundary(live_server):
+    headers = {"Content-Type": f"multipart/form-data; boundary={'a' * 5000}"}
+    answer = live_server.http.post("/segment", content=b"x", headers=headers)
+    assert problem(answer).type.endswith("bad-request")
+
+
+@pytest.mark.parametrize("value", ["bytes=0-1", "bytes=999999999-", "bytes=5-2", "bytes=a", "lines=1"])
+def test_a_result_comes_whole_whatever_range_is_asked_for(live_server, make_tiff, post_job, follow, value):
+    job = post_job(live_server.http, make_tiff(1, 32, 32))
+    follow(live_server.http, job.id)
+    whole = live_server.http.get(f"/jobs/{job.id}/result")
+    answer = live_server.http.get(f"/jobs/{job.id}/result", headers={"Range": value})
+    assert answer.status_code == 200
+    assert answer.content == whole.content
+    assert answer.headers["accept-ranges"] == "none"
+
+
 def test_compressed_body_is_refused(live_server):
     answer = live_server.http.post("/segment", content=b"x", headers={"Content-Encoding": "gzip"})
     assert problem(answer).status == 415

@@ -6,9 +6,14 @@ import json
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+
+from skinoct.checkpoint import load_checkpoint
+from skinoct.errors import UnknownModelError
+from skinoct_server.library import Library
 
 
 @pytest.fixture
@@ -88,6 +93,66 @@ def test_a_bad_checkpoint_changes_nothing_and_says_why(start_server, models, mak
     assert "golden slice" in server.http.get("/models/golden").json()["detail"]
     shutil.rmtree(models / "cut")
     wait_for(lambda: server.http.get("/models/cut").status_code == 404)
+
+
+def test_administrators_at_the_same_time_take_turns(start_server, models, make_checkpoint):
+    make_checkpoint(models / "second", seed=1)
+    server = start_server("--models", str(models), "--model", "tiny")
+
+    def put(number):
+        with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as http:
+            names = [("second", "tiny")[(number + turn) % 2] for turn in range(10)]
+            return [http.put("/models/default", json={"name": name}).status_code for name in names]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert {status for statuses in pool.map(put, range(8)) for status in statuses} == {200}
+
+
+def test_a_folder_that_is_away_for_a_while_takes_no_model_away(start_server, models, make_tiff):
+    """As a network share may be; what appeared meanwhile is found when it is back."""
+    server = start_server("--models", str(models))
+    away = models.with_name("away")
+    models.rename(away)
+    time.sleep(2.5)  # the folder is looked at every second
+    assert set(names(server)) == {"tiny"}
+    assert server.http.post("/segment", content=make_tiff(1, 32, 32)).status_code == 200
+    shutil.copytree(away / "tiny", away / "copy")
+    away.rename(models)
+    wait_for(lambda: set(names(server)) == {"tiny", "copy"})
+
+
+def test_models_may_appear_in_a_folder_that_did_not_exist(start_server, models):
+    away = models.with_name("away")
+    models.rename(away)
+    server = start_server("--models", str(models), ready=False)
+    wait_for(lambda: "no model" in server.http.get("/readyz").json()["detail"])
+    away.rename(models)
+    wait_for(lambda: server.http.get("/readyz").status_code == 200)
+
+
+def test_an_engine_that_starts_again_is_ready_with_its_first_model(models, make_checkpoint):
+    """The default one comes first and stays in memory, however many others are looked at."""
+    for number in range(5):
+        make_checkpoint(models / f"a{number}", seed=number + 1)
+    library = Library(models, engine="torch", batch=None, threads=1, warm=None, first="tiny")
+    at_first = []
+    library.scan(lambda: at_first.append(library.report()))
+    (report,) = at_first
+    assert [info["name"] for info in report["models"]] == ["tiny"]
+    (sha256,) = (info["sha256"] for info in report["models"])
+    assert len(library.report()["models"]) == 6
+    assert sha256 in library._models
+
+
+def test_a_model_that_is_asked_for_too_early_is_waited_for(models):
+    library = Library(models, engine="torch", batch=None, threads=1, warm=None)
+    sha256 = load_checkpoint(models / "tiny").card.weights_sha256
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(library.model, sha256)
+        library.scan()
+        assert asked.result(60).checkpoint.card.name == "tiny"
+    with pytest.raises(UnknownModelError):
+        library.model("0" * 64)
 
 
 def test_requests_that_wait_keep_their_model(

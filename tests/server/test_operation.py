@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+import signal
+import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -11,6 +16,7 @@ from dataclasses import replace
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from skinoct.checkpoint import load_checkpoint
@@ -72,6 +78,57 @@ def test_doctor_names_problems(tmp_path, live_server, capsys):
     report = capsys.readouterr().out
     assert f"PROBLEM models: {tmp_path} holds no checkpoint" in report
     assert "PROBLEM port" in report
+
+
+def start_badly(*arguments):
+    """Run a server that cannot start; returns the sentence that it ends with."""
+    command = [sys.executable, "-m", "skinoct_server.cli", "serve", "--port", "0", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    (sentence,) = done.stderr.splitlines()
+    return sentence
+
+
+def test_what_keeps_a_server_from_starting_is_told_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("neither a folder nor a certificate")
+    for name, content in (("no-database", b"x" * 5000), ("newer", None)):
+        (tmp_path / name).mkdir()
+        if content:
+            (tmp_path / name / "jobs.sqlite").write_bytes(content)
+    with sqlite3.connect(tmp_path / "newer" / "jobs.sqlite") as database:
+        database.execute("PRAGMA user_version = 9")
+    database.close()
+    assert "File exists" in start_badly("--data-dir", tmp_path / "file")
+    assert "no database" in start_badly("--data-dir", tmp_path / "no-database")
+    assert "another version" in start_badly("--data-dir", tmp_path / "newer")
+    assert "skinoct-server key" in start_badly("--api-key-file", tmp_path / "none")
+    assert "--ssl-certfile" in start_badly("--ssl-certfile", tmp_path / "file", "--ssl-keyfile", tmp_path / "file")
+    assert "--ssl-certfile" in start_badly("--ssl-keyfile", tmp_path / "file")
+
+
+def test_a_data_folder_has_one_server(start_server, tmp_path):
+    """A second one would finish the same jobs again and remove the first one's uploads."""
+    server = start_server("--data-dir", str(tmp_path / "data"))
+    assert "Another skinoct-server" in start_badly("--data-dir", tmp_path / "data")
+    server.stop(signal.SIGKILL)
+    start_server("--data-dir", str(tmp_path / "data"))
+
+
+def test_a_server_can_have_as_many_connections_as_it_says(start_server):
+    """Where a shell allows 1,024 open files, as most do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        server = start_server("--max-connections", "300")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)[0] > 600
+    host, port = server.url.removeprefix("http://").split(":")
+    with contextlib.ExitStack() as stack:
+        for _ in range(290):
+            stack.enter_context(socket.create_connection((host, int(port)), 10))
+        assert server.http.get("/healthz").status_code == 200
 
 
 def test_help_explains_every_setting(capsys):

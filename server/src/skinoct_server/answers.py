@@ -21,11 +21,12 @@ class Answer(FileResponse):
     """A file, and something to do when it has been sent or the client is gone."""
 
     def __init__(self, path: Path, form: Format, headers: dict[str, str], after: Callable[[], Awaitable[None]] | None):
-        super().__init__(path, media_type=form.media_type, headers=headers)
+        super().__init__(path, media_type=form.media_type, headers={**headers, "Accept-Ranges": "none"})
         self._after = after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the file."""
+        """Send the file, always as a whole: Starlette answers ranges that it cannot send without a problem."""
+        scope = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"range"]}
         try:
             await super().__call__(scope, receive, send)
         finally:

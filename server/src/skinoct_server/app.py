@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from skinoct import __version__
 from skinoct_server import describe, problems, routes, routes_fiji, routes_jobs
 from skinoct_server.metrics import Metrics
-from skinoct_server.middleware import RequestContext
+from skinoct_server.middleware import RequestContext, SmallBodies
 from skinoct_server.service import running
 from skinoct_server.settings import Settings
 
@@ -47,5 +47,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["*"],
         )
+    app.add_middleware(SmallBodies, settings=settings)
     app.add_middleware(RequestContext, metrics=metrics)
     return app

@@ -100,16 +100,30 @@ class Engine:
     def run(self) -> None:
         """Serve until the front goes away."""
         threading.Thread(target=self._listen, daemon=True).start()
-        self.scan()
-        self.library.warm_up()
-        self.channel.send({"event": "ready", "device": self.library.device})
+        self._start()
         while True:
             self._commands.get()  # nothing but "scan" waits here: it takes seconds, and jobs go on meanwhile
-            self.scan()
+            self.library.scan()
+            self._tell_models()
 
-    def scan(self) -> None:
-        """Look for checkpoints and tell which can be used."""
-        self.library.scan()
+    def _start(self) -> None:
+        """Be ready once the default model is there, so that an engine that was started again is so soon.
+
+        A front that knows the models already goes on then; a new one waits for the list of them.
+        """
+        begun = threading.Event()
+
+        def begin() -> None:
+            if not begun.is_set():
+                begun.set()
+                self.library.warm_up()
+                self.channel.send({"event": "ready", "device": self.library.device})
+
+        self.library.scan(begin)
+        begin()  # without any model, too: one may appear
+        self._tell_models()
+
+    def _tell_models(self) -> None:
         self.channel.send({"event": "models", **self.library.report()})
 
     def segment(self, command: Message) -> None:
@@ -195,6 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--device")
     parser.add_argument("--model")
+    parser.add_argument("--first")
     options = parser.parse_args(arguments)
     channel = Channel()
     runs = Runs(channel)
@@ -204,6 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         batch=options.batch,
         threads=options.threads,
         warm=options.model,
+        first=options.first,
         report=runs,
     )
     Engine(channel, library, runs).run()

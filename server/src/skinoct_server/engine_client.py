@@ -17,13 +17,14 @@ class EngineLost(Exception):  # noqa: N818 - what happened
     """The engine process ended while it worked on a job."""
 
 
-def _arguments(settings: Settings) -> list[str]:
+def _arguments(settings: Settings, registry: Registry) -> list[str]:
     options = {
         "--models": settings.models,
         "--threads": settings.threads,
         "--batch": settings.batch,
         "--device": settings.device,
         "--model": settings.model,
+        "--first": registry.default or registry.chosen,
     }
     return [str(part) for name, value in options.items() if value is not None for part in (name, value)]
 
@@ -34,7 +35,7 @@ class EngineClient:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry
-        self.child = Child("skinoct_server.engine", _arguments(settings), self._on_event, self._on_exit)
+        self.child = Child("skinoct_server.engine", _arguments(settings, registry), self._on_event, self._on_exit)
         self.ready = asyncio.Event()
         self.device = ""
         self.on_runs: Callable[[int, int], None] = lambda _runs, _shared: None
@@ -113,6 +114,7 @@ class EngineClient:
 
     def _on_exit(self, _reason: str) -> None:
         self.ready.clear()
+        self.child.arguments = _arguments(self.settings, self.registry)  # the default model may be another one now
         self._scanned.set()
         for events in self._events.values():
             events.put_nowait(None)

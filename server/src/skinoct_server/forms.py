@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from skinoct_server.problems import HttpProblem
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 FIELD = "image"
 _MOST_PARTS = 8
@@ -32,17 +36,18 @@ class FormFile:
         self._parts = 0
         self._data = bytearray()
         self._name, self._value, self._headers = bytearray(), bytearray(), dict[bytes, bytes]()
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._grow(self._name, data[start:end]),
-                "on_header_value": lambda data, start, end: self._grow(self._value, data[start:end]),
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_part_data": self._part_data,
-            },
-        )
+        callbacks: MultipartCallbacks = {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._grow(self._name, data[start:end]),
+            "on_header_value": lambda data, start, end: self._grow(self._value, data[start:end]),
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+        }
+        try:
+            self._parser = MultipartParser(boundary, callbacks)
+        except FormParserError:  # RFC 2046 allows 70 characters
+            raise HttpProblem("bad-request", f"The form's boundary is too long. {_HINT}") from None
 
     async def pieces(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of the file.
@@ -59,7 +64,7 @@ class FormFile:
                     yield bytes(self._data)
                     self._data.clear()
             self._parser.finalize()
-        except MultipartParseError:
+        except FormParserError:
             raise HttpProblem("bad-request", f"The form is not well-formed. {_HINT}") from None
         if not self.found:
             raise HttpProblem("bad-request", f"The form has no file in a field named `{FIELD}`. {_HINT}")

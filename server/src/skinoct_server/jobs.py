@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from skinoct.errors import OptionError
 from skinoct.segmentation import Decode
 from skinoct.wire import FINAL_STATES, JobState
 
@@ -100,6 +101,8 @@ class JobStore:
 
     Raises
     ------
+    OptionError
+        When the folder holds something else.
     sqlite3.Error, OSError
         When the disk fails.
     """
@@ -109,11 +112,18 @@ class JobStore:
         (folder / "jobs").mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(folder / "jobs.sqlite", check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+                raise
+            raise OptionError(
+                f"{folder / 'jobs.sqlite'} is damaged or no database. Move it away or choose another --data-dir."
+            ) from None
         self._db.execute("PRAGMA synchronous = NORMAL")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
-            raise OSError(
+            raise OptionError(
                 f"{folder / 'jobs.sqlite'} was written by another version of skinoct-server (format "
                 f"{version}, "
                 f"this one reads {_VERSION}). Move the folder away or choose another --data-dir."

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ class Library:
         batch: int | None,
         threads: int | None,
         warm: str | None,
+        first: str | None = None,
         report: Report = lambda _tomograms, _images: None,
     ) -> None:
         self.folder = folder if folder is not None else default_models_dir()
@@ -91,25 +93,44 @@ class Library:
         self._engine = engine or "auto"
         self._threads = threads
         self._warm = warm
+        self._first = first
+        self._looked = threading.Event()
         self._seen: dict[str, tuple[int, int]] = {}
         self._infos: dict[str, ModelInfo] = {}
         self._problems: dict[str, str] = {}
         self._folders: dict[str, Path] = {}
         self._models: OrderedDict[str, Model] = OrderedDict()
 
-    def scan(self) -> None:
-        """Verify checkpoints that are new or changed; forget those that are gone."""
-        names = list_checkpoints(self.folder)
+    def scan(self, on_first: Callable[[], None] = lambda: None) -> None:
+        """Verify checkpoints that are new or changed; forget those that are gone.
+
+        Parameters
+        ----------
+        on_first : callable
+            Called once the first good one is verified. It is the default one, if that is good, so that tomograms
+            need not wait for all the others.
+        """
+        try:
+            names = list_checkpoints(self.folder)
+        except OSError:  # a network share that went away just now
+            names = sorted(self._seen)
         for gone in set(self._seen) - set(names):
             self._seen.pop(gone)
             self._infos.pop(gone, None)
             self._problems.pop(gone, None)
-        for name in sorted(names, key=lambda name: name != self._first(names)):
-            stat = (self.folder / name / CARD_FILE).stat()
+        for name in sorted(names, key=lambda name: (name != self._first, name != self._preferred(names))):
+            try:
+                stat = (self.folder / name / CARD_FILE).stat()
+            except OSError:  # went away just now; the next scan forgets it
+                continue
             stamp = (stat.st_ino, stat.st_mtime_ns)
             if self._seen.get(name) != stamp:
                 self._seen[name] = stamp
+                had_none = not self._infos
                 self._verify(name)
+                if had_none and self._infos:
+                    on_first()
+        self._looked.set()
 
     def report(self) -> dict[str, Any]:
         """Return what can be used, what cannot and why, and the model to use when none is named."""
@@ -117,12 +138,12 @@ class Library:
         return {
             "models": [self._infos[name].model_dump() for name in good],
             "problems": self._problems,
-            "preferred": self._first(good),
+            "preferred": self._preferred(good),
         }
 
     def warm_up(self) -> None:
         """Segment one slice, so that what is compiled at first use is there before the first tomogram."""
-        name = self._first(sorted(self._infos))
+        name = next(iter(self._infos), None)
         if name is None:
             return
         model = self.model(self._infos[name].sha256)
@@ -135,7 +156,7 @@ class Library:
         return Predictor(model.checkpoint, engine=member, batch=self._batch)
 
     def model(self, sha256: str) -> Model:
-        """Return a model, loading it when it is not at hand.
+        """Return a model, loading it when it is not at hand; waits for the first look at all checkpoints.
 
         Raises
         ------
@@ -148,6 +169,8 @@ class Library:
             with contextlib.suppress(KeyError):
                 self._models.move_to_end(sha256)
             return model
+        if sha256 not in self._folders:
+            self._looked.wait()
         with self._loading:
             if sha256 in self._models:
                 return self._models[sha256]
@@ -169,6 +192,8 @@ class Library:
         model.check_golden_slice()
         self.device = engine.name
         self._models[checkpoint.card.weights_sha256] = model
+        if not self._looked.is_set():  # whoever is only looked at must not push out the default one
+            self._models.move_to_end(checkpoint.card.weights_sha256, last=False)
         while len(self._models) > _KEEP:
             self._models.popitem(last=False)
         return model
@@ -188,7 +213,7 @@ class Library:
             self._folders[card.weights_sha256] = self.folder / name
             self._infos[name] = _info(name, card)
 
-    def _first(self, names: list[str]) -> str | None:
+    def _preferred(self, names: list[str]) -> str | None:
         if self._warm is not None:
             return self._warm if self._warm in names else None
         try:

@@ -158,6 +158,7 @@ _STATUS_KINDS = {
     404: "not-found",
     405: "method-not-allowed",
     406: "not-acceptable",
+    408: "upload-timeout",
     413: "too-large",
     422: "invalid-request",
     429: "too-many-requests",

@@ -13,6 +13,7 @@ from skinoct_server.deps import AdminDep, CallerDep, ServiceDep, require_ready
 from skinoct_server.describe import ANSWERS, UPLOAD_BODY, UPLOAD_PROBLEMS, responses
 from skinoct_server.formats import choose
 from skinoct_server.intake import ParametersDep, accept
+from skinoct_server.middleware import CLIENT_GONE
 from skinoct_server.problems import HttpProblem
 
 router = APIRouter()
@@ -43,7 +44,7 @@ async def segment(request: Request, service: ServiceDep, caller: CallerDep, para
 
     try:
         if not await _finished(request, service, job.id):
-            return Response(status_code=499)  # nobody is there to read it
+            return Response(status_code=CLIENT_GONE)  # nobody is there to read it
         sent = await answer(service, job, form, after=forget)
         return sent
     finally:
@@ -90,12 +91,13 @@ async def model(name: str, service: ServiceDep, _caller: CallerDep) -> ModelInfo
     summary="Choose the default model (admin)",
     tags=["models"],
     responses=responses(
-        "bad-request", "unauthorized", "forbidden", "unknown-model", "invalid-request", "invalid-checkpoint"
+        *("bad-request", "unauthorized", "forbidden", "unknown-model", "upload-timeout", "too-large"),
+        *("invalid-request", "invalid-checkpoint", "disk-full"),
     ),
 )
 async def set_default(body: DefaultModel, service: ServiceDep, _admin: AdminDep) -> ModelInfo:
     """Switch the model of requests that name none; requests that wait keep the one they came for."""
-    return await asyncio.to_thread(service.registry.choose, body.name)
+    return service.registry.choose(body.name)
 
 
 @router.get("/healthz", summary="Is the server alive?", tags=["health"])

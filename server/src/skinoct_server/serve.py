@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import resource
 import signal
 import socket
+import ssl
 from types import FrameType
 
 import uvicorn
@@ -14,8 +16,10 @@ from fastapi import FastAPI
 
 from skinoct.errors import OptionError
 from skinoct_server.app import create_app
+from skinoct_server.jobs import JobStore
+from skinoct_server.keys import read_keys
 from skinoct_server.protocol import guarded_protocol
-from skinoct_server.service import Service
+from skinoct_server.service import Service, data_folder
 from skinoct_server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,6 +46,50 @@ def check_exposure(settings: Settings) -> None:
             "keys.txt NAME` and add --api-key-file keys.txt (or --insecure, on a network where everybody "
             "may use it)."
         )
+
+
+def check_files(settings: Settings) -> None:
+    """Refuse at once what the start would stumble over later, so that an operator reads a sentence.
+
+    Raises
+    ------
+    OptionError
+        When the key file, the certificate or the data folder cannot be used.
+    """
+    if settings.api_key_file is not None:
+        read_keys(settings.api_key_file)
+    if settings.ssl_certfile is not None or settings.ssl_keyfile is not None:
+        check_certificate(settings)
+    with data_folder(settings) as folder:
+        JobStore(folder).close()
+
+
+def check_certificate(settings: Settings) -> None:
+    """Refuse a certificate that cannot be used.
+
+    Raises
+    ------
+    OptionError
+        When a file is missing, or is no certificate or key.
+    """
+    if settings.ssl_certfile is None:
+        raise OptionError("--ssl-keyfile needs its certificate; give it with --ssl-certfile.")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile)
+    except OSError as error:  # of which ssl.SSLError is a kind
+        raise OptionError(
+            f"The certificate {settings.ssl_certfile} or its key cannot be used ({error.strerror or error}). Give PEM "
+            "files that belong together with --ssl-certfile and --ssl-keyfile."
+        ) from None
+
+
+def allow_files(settings: Settings) -> None:
+    """Let this process have as many files open as connections may need; many systems begin with 1,024."""
+    wanted = 2 * settings.max_connections + 256  # a request has its upload or its answer open, too
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -116,6 +164,8 @@ def serve(settings: Settings) -> None:
         When the settings cannot be used.
     """
     check_exposure(settings)
+    check_files(settings)
+    allow_files(settings)
     app = create_app(settings)
     listener = bind(settings)
     config = uvicorn.Config(
@@ -131,4 +181,7 @@ def serve(settings: Settings) -> None:
         ssl_certfile=str(settings.ssl_certfile) if settings.ssl_certfile else None,
         ssl_keyfile=str(settings.ssl_keyfile) if settings.ssl_keyfile else None,
     )
-    DrainingServer(config, app, settings).run(sockets=[listener])
+    server = DrainingServer(config, app, settings)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise OptionError("The server did not start; its log says why.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from skinoct.errors import OptionError
 from skinoct_server.admission import Admission
 from skinoct_server.codec_client import CodecClient
 from skinoct_server.engine_client import EngineClient
@@ -53,8 +55,8 @@ class Service:
         """Return why no request can be served now, or None."""
         if self.queue.draining:
             return "The server is stopping."
-        if not self.engine.ready.is_set() or not self.codec.ready.is_set():
-            return "The server is starting; its model is being loaded."
+        if not (self.engine.ready.is_set() and self.codec.ready.is_set() and self.registry.known):
+            return "The server is starting; its models are being loaded."
         if self.registry.default is None:
             reasons = " ".join(self.registry.problems.values())
             where = self.settings.models or "the folder of models"
@@ -79,17 +81,41 @@ class Service:
         await asyncio.gather(self.codec.child.stop(), self.engine.child.stop())
 
 
+@contextlib.contextmanager
+def data_folder(settings: Settings) -> Iterator[Path]:
+    """Give a server its data folder, for itself alone; without one in the settings, one that goes with it.
+
+    Two servers would each finish every job of the folder, and remove the other one's uploads.
+
+    Raises
+    ------
+    OptionError
+        When it cannot be written, or another server uses it.
+    """
+    if settings.data_dir is None:
+        with tempfile.TemporaryDirectory(prefix="skinoct-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+        return
+    folder = settings.data_dir
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context((folder / "lock").open("w")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OptionError(
+                f"Another skinoct-server uses {folder}. Stop it, or choose another folder with --data-dir."
+            ) from None
+        except OSError as error:
+            raise OptionError(
+                f"{folder} cannot be used for data ({error.strerror}). Choose another folder with --data-dir."
+            ) from None
+        yield folder
+
+
 @contextlib.asynccontextmanager
 async def running(settings: Settings, metrics: Metrics) -> AsyncIterator[Service]:
-    """Run a service; without a data folder in the settings it gets a temporary one that goes with it."""
-    with contextlib.ExitStack() as stack:
-        if settings.data_dir is None:
-            folder = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="skinoct-", ignore_cleanup_errors=True))
-            )
-        else:
-            folder = settings.data_dir
-            folder.mkdir(parents=True, exist_ok=True)
+    """Run a service in its data folder."""
+    with data_folder(settings) as folder:
         service = Service(settings, folder, metrics)
         await service.start()
         watcher = asyncio.create_task(watch_models(service.engine, settings.models))

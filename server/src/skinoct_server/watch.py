@@ -14,7 +14,14 @@ Picture = frozenset[tuple[str, int, int]]
 
 
 def look(folder: Path) -> Picture:
-    """Return name, inode and time of every card, which change when a checkpoint appears by rename."""
+    """Return name, inode and time of every card, which change when a checkpoint appears by rename.
+
+    Raises
+    ------
+    OSError
+        When the folder itself is away.
+    """
+    folder.stat()  # glob finds nothing in a folder that is not there, as if every model had been removed
     found = set()
     for card in folder.glob(f"[!.]*/{_CARD}"):
         try:
@@ -30,7 +37,7 @@ async def watch_models(engine: EngineClient, folder: Path | None) -> None:
     if folder is None:
         return
     await engine.ready.wait()
-    seen = await asyncio.to_thread(look, folder)
+    seen: Picture | None = None  # the engine looked before it was ready: what appeared meanwhile is found now
     while True:
         await asyncio.sleep(_SECONDS)
         try:
