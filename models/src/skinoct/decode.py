@@ -206,11 +206,7 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes)
     """Do what ``decode_slices`` says for at most as many slices as lanes."""
     slices, _, rows, _ = probabilities.shape
     band = max(1, round(config.band_thickness_px))
-    logs = np.maximum(probabilities, np.float32(config.floor))
-    glycerol = probabilities[:, Label.GLYCEROL - 1]
-    for label, share in ((Label.EPIDERMIS, config.dark_as_epidermis), (Label.DERMIS, config.dark_as_dermis)):
-        np.maximum(logs[:, label - 1], np.float32(share) * glycerol, out=logs[:, label - 1])
-    np.log(logs, out=logs)
+    logs = _log_probabilities(probabilities, config, len(lanes))
     glass, above_skin, above_dej, below = column_scores(logs, lanes)
     del logs  # large images: what is not needed any more goes at once
 
@@ -234,6 +230,19 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes)
     lines = np.stack([np.minimum(pane, skin), skin, dej_top, dermis_top])
     lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, rows)[..., :slices]
     return np.swapaxes(lines, 1, 2).astype(np.float32), confidence[:, :slices].T
+
+
+def _log_probabilities(probabilities: FloatArray, config: DecodeConfig, lanes: int) -> FloatArray:
+    """Return what each class of each pixel adds to the score of a column: (lanes, 5, Y, X), zero beyond the slices."""
+    logs = np.empty((lanes, *probabilities.shape[1:]), np.float32)
+    for image, log in zip(probabilities, logs, strict=False):  # one by one, while it lies in the cache
+        np.maximum(image, np.float32(config.floor), out=log)
+        glycerol = image[Label.GLYCEROL - 1]
+        for label, share in ((Label.EPIDERMIS, config.dark_as_epidermis), (Label.DERMIS, config.dark_as_dermis)):
+            np.maximum(log[label - 1], np.float32(share) * glycerol, out=log[label - 1])
+        np.log(log, out=log)
+    logs[len(probabilities) :] = 0
+    return logs
 
 
 def find_line(score: FloatArray, step_price: float) -> FloatArray:

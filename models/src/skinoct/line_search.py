@@ -33,7 +33,7 @@ SEARCH_BYTES = 256 * 2**20
 _LANE_BYTES = 36
 """Of a search for each pixel and lane: a score at each of nine stages that are needed at the same time."""
 _TILE = 16
-"""Columns scored together: a cache line of the network's answer."""
+"""Rows and columns scored together: a cache line of the network's answer each."""
 FORBIDDEN = np.float32(-1e6)
 _GLASS, _GLYCEROL, _EPIDERMIS, _DEJ, _DERMIS = (
     label - 1 for label in (Label.GLASS, Label.GLYCEROL, Label.EPIDERMIS, Label.DEJ, Label.DERMIS)
@@ -57,13 +57,29 @@ def suited_lanes(rows: int, columns: int) -> Lanes:
 
 
 @compiled
+def turn(logs: FloatArray, left: int, top: int, tile: FloatArray, lanes: Lanes) -> None:
+    """Copy a piece of ``logs`` (lanes, 5, Y, X) to ``tile`` (rows, columns, 5, lanes).
+
+    Apart from ``column_scores`` because the slices of one pixel lie as far apart as caches dislike most: here each line
+    of the cache is read once. All lanes are copied, also empty ones: one instruction takes as many as it knows of.
+    """
+    _, labels, rows, columns = logs.shape
+    height, width = min(tile.shape[0], rows - top), min(tile.shape[1], columns - left)
+    for label in range(labels):
+        for k in range(height):
+            for x in range(width):
+                for lane in range(len(lanes)):
+                    tile[k, x, label, lane] = logs[lane, label, top + k, left + x]
+
+
+@compiled
 def column_scores(logs: FloatArray, lanes: Lanes) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Score every row of every column as the border of two layers.
 
     Parameters
     ----------
-    logs : float32, shape (Z, 5, Y, X)
-        Log probabilities of at most as many slices as there are lanes; lanes without one score zero.
+    logs : float32, shape (lanes, 5, Y, X)
+        Log probabilities, zero in lanes without a slice.
     lanes : tuple
 
     Returns
@@ -72,29 +88,32 @@ def column_scores(logs: FloatArray, lanes: Lanes) -> tuple[FloatArray, FloatArra
         At row ``k``: glass above against glycerol; the best glass and glycerol above against epidermis; the best of
         everything above against DEJ; DEJ above against dermis.
     """
-    slices, _, rows, columns = logs.shape
+    _, _, rows, columns = logs.shape
     shape = (columns, rows + 1, len(lanes))
     glass, above_skin = np.empty(shape, np.float32), np.empty(shape, np.float32)
     above_dej, below = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    tile = np.zeros((_TILE, _TILE, 5, len(lanes)), np.float32)
     sums = np.zeros((columns, 5, len(lanes)), np.float32)
     best_pane = np.full((columns, len(lanes)), FORBIDDEN, np.float32)
     best_skin = np.full((columns, len(lanes)), FORBIDDEN, np.float32)
     for left in range(0, columns, _TILE):
-        for k in range(rows + 1):
+        for top in range(0, rows + 1, _TILE):
+            turn(logs, left, top, tile, lanes)
             for x in range(left, min(left + _TILE, columns)):
-                for lane in range(len(lanes)):
-                    pane = sums[x, _GLASS, lane] - sums[x, _GLYCEROL, lane]
-                    best_pane[x, lane] = max(best_pane[x, lane], pane)
-                    skin = best_pane[x, lane] + sums[x, _GLYCEROL, lane] - sums[x, _EPIDERMIS, lane]
-                    best_skin[x, lane] = max(best_skin[x, lane], skin)
-                    glass[x, k, lane] = pane
-                    above_skin[x, k, lane] = skin
-                    above_dej[x, k, lane] = best_skin[x, lane] + sums[x, _EPIDERMIS, lane] - sums[x, _DEJ, lane]
-                    below[x, k, lane] = sums[x, _DEJ, lane] - sums[x, _DERMIS, lane]
-                if k < rows:
-                    for label in range(5):
-                        for lane in range(slices):
-                            sums[x, label, lane] += logs[lane, label, k, x]
+                for k in range(top, min(top + _TILE, rows + 1)):
+                    for lane in range(len(lanes)):
+                        pane = sums[x, _GLASS, lane] - sums[x, _GLYCEROL, lane]
+                        best_pane[x, lane] = max(best_pane[x, lane], pane)
+                        skin = best_pane[x, lane] + sums[x, _GLYCEROL, lane] - sums[x, _EPIDERMIS, lane]
+                        best_skin[x, lane] = max(best_skin[x, lane], skin)
+                        glass[x, k, lane] = pane
+                        above_skin[x, k, lane] = skin
+                        above_dej[x, k, lane] = best_skin[x, lane] + sums[x, _EPIDERMIS, lane] - sums[x, _DEJ, lane]
+                        below[x, k, lane] = sums[x, _DEJ, lane] - sums[x, _DERMIS, lane]
+                    if k < rows:
+                        for label in range(5):
+                            for lane in range(len(lanes)):
+                                sums[x, label, lane] += tile[k - top, x - left, label, lane]
     return glass, above_skin, above_dej, below
 
 
@@ -153,10 +172,6 @@ def spread(carried: FloatArray, step_price: float, lanes: Lanes) -> None:
     for p in range(last - 1, -1, -1):
         for lane in range(len(lanes)):
             carried[p, lane] = max(carried[p, lane], carried[p + 1, lane] - price)
-    # Only differences matter; without this the sums of a wide image lose float32 precision.
-    for p in range(last, -1, -1):
-        for lane in range(len(lanes)):
-            carried[p, lane] -= carried[0, lane]
 
 
 @compiled
@@ -174,9 +189,6 @@ def spread_near(carried: FloatArray, step_price: float, reach: int, lanes: Lanes
                 beside = max(above[lane], carried[min(p + 1, last), lane])
                 carried[p, lane] = max(here, beside - price)
                 above[lane] = here
-    for p in range(last, -1, -1):
-        for lane in range(len(lanes)):
-            carried[p, lane] -= carried[0, lane]
 
 
 @compiled
@@ -204,28 +216,35 @@ def best_line(
     columns, positions, _ = score.shape
     from_left = np.empty_like(score)
     carried = np.zeros((positions, len(lanes)), np.float32)
+    # Only differences matter; without a base the sums of a wide image lose float32 precision.
+    base = np.zeros(len(lanes), np.float32)
     for x in range(columns):
         for p in range(positions):
             for lane in range(len(lanes)):
-                from_left[x, p, lane] = carried[p, lane] + score[x, p, lane]
+                from_left[x, p, lane] = carried[p, lane] - base[lane] + score[x, p, lane]
                 carried[p, lane] = from_left[x, p, lane]
         if reach:
             spread_near(carried, step_price, reach, lanes)
         else:
             spread(carried, step_price, lanes)
+        base[:] = carried[0]
     line = np.empty((columns, len(lanes)), np.float32)
     best = np.zeros((columns, len(lanes)), np.int32)
-    carried = np.zeros((positions, len(lanes)), np.float32)
+    column = np.empty((positions, len(lanes)), np.float32)
+    carried[:] = 0
+    base[:] = 0
     for x in range(columns - 1, -1, -1):
         for p in range(positions):
             for lane in range(len(lanes)):
-                from_left[x, p, lane] += carried[p, lane]
-                carried[p, lane] += score[x, p, lane]
-        pick(from_left[x], line[x], best[x], lanes)
+                from_right = carried[p, lane] - base[lane]
+                column[p, lane] = from_left[x, p, lane] + from_right
+                carried[p, lane] = from_right + score[x, p, lane]
+        pick(column, line[x], best[x], lanes)
         if reach:
             spread_near(carried, step_price, reach, lanes)
         else:
             spread(carried, step_price, lanes)
+        base[:] = carried[0]
     return line, best
 
 
@@ -233,10 +252,13 @@ def best_line(
 def pick(column: FloatArray, line: FloatArray, best: npt.NDArray[np.int32], lanes: Lanes) -> None:
     """Find the maximum of each lane of ``column`` (P, lanes) and refine it; results of shape (lanes,), zero before."""
     last = column.shape[0] - 1
+    highest = np.empty(len(lanes), np.float32)
+    highest[:] = column[0]
     for p in range(1, last + 1):
-        for lane in range(len(lanes)):
-            if column[p, lane] > column[best[lane], lane]:
-                best[lane] = p
+        for lane in range(len(lanes)):  # without branches, so that all lanes are compared at once
+            higher = column[p, lane] > highest[lane]
+            highest[lane] = column[p, lane] if higher else highest[lane]
+            best[lane] = p if higher else best[lane]
     for lane in range(len(lanes)):
         at = best[lane]
         offset = np.float32(0)
