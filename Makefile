@@ -55,11 +55,11 @@ bench-clients: $(STAMP)  ## 64 clients with 100 MB each, at most 15 minutes; add
 bench-switches: $(STAMP)  ## 1,000 model switches under load, at most 10 minutes; adds to docs/benchmarks.md
 	$(BIN)/python tests/server/load.py switches
 
-ablation: data/ablation data/ablation-held-out  ## What each part of the training gives, 21 short trainings; writes docs/ablation.md
+ablation: data/ablation data/ablation-held-out  ## What each part of the training gives, 21 trainings; writes docs/ablation.md
 	$(ABLATE) --part recipe
 	cp runs/ablation/ablation.md docs/ablation.md
 
-ablation-network: data/ablation data/ablation-held-out  ## Other networks beside ours, 18 short trainings; adds to docs/ablation.md
+ablation-network: data/ablation data/ablation-held-out  ## Other networks beside ours, 7 trainings; adds to docs/ablation.md
 	$(ABLATE) --part network
 	cp runs/ablation/ablation.md docs/ablation.md
 
@@ -67,16 +67,18 @@ ablation-paper: data/ablation data/ablation-held-out  ## The paper's recipe besi
 	$(ABLATE) --part paper
 	cp runs/ablation/ablation.md docs/ablation.md
 
-ABLATE = $(BIN)/skinoct-train ablate data/ablation --held-out data/ablation-held-out --out runs/ablation
+THREADS ?= $(shell nproc)
+ABLATE = $(BIN)/skinoct-train ablate data/ablation --held-out data/ablation-held-out --out runs/ablation \
+    --threads $(THREADS) --config training/recipes/ablation.json
 
 data/ablation: | $(STAMP)
 	rm -rf $@.partial
-	$(BIN)/skinoct-train phantom $@.partial --tomograms 64 --slices 4 --seed 71 --family mixed --jobs 2
+	$(BIN)/skinoct-train phantom $@.partial --tomograms 96 --slices 5 --seed 71 --family mixed --jobs 2
 	mv $@.partial $@
 
 data/ablation-held-out: | $(STAMP)
 	rm -rf $@.partial
-	$(BIN)/skinoct-train phantom $@.partial --tomograms 8 --slices 4 --seed 72 --family mixed --jobs 2
+	$(BIN)/skinoct-train phantom $@.partial --tomograms 12 --slices 4 --seed 72 --family mixed --jobs 2
 	mv $@.partial $@
 
 bench-finetune: $(STAMP)  ## Fine-tune the default checkpoint on one tomogram, under 15 minutes; writes docs/fine-tuning.md

@@ -16,7 +16,7 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,6 +92,7 @@ VARIANTS = (
     _network("less-deep", "four levels: 24 40 64 96", widths=(24, 40, 64, 96)),
     _network("coarser-stem", "stem 4x4", stem=(4, 4)),
     _network("finer-stem", "stem 2x2", stem=(2, 2)),
+    Variant("five-slices", "five slices instead of three", {"network": {"in_slices": 5}}, part="network"),
     Variant("paper", "the paper's recipe", {}, ("argmax", "divided", "ordered"), "paper"),
     Variant("paper-longer", "the paper's recipe", {}, ("argmax", "divided", "ordered"), "paper", longer=True),
 )
@@ -119,10 +120,10 @@ class Plan:
         return self.images * (self.longer if variant.longer else 1)
 
     def settings_of(self, variant: Variant, seed: int) -> dict[str, Any]:
-        """Return what ``fit`` is given; the paper's recipe takes nothing but the batch from ours."""
+        """Return what ``fit`` is given; the paper's recipe takes nothing but batch and arithmetic from ours."""
         merged = dict(self.settings)
         if variant.paper:
-            merged = {"recipe": "paper", **{key: merged[key] for key in ("batch",) if key in merged}}
+            merged = {"recipe": "paper", **{key: merged[key] for key in ("batch", "bfloat16") if key in merged}}
         for key, value in variant.settings.items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
         return {**merged, "epoch_images": self.images_of(variant), "seed": seed}
@@ -161,14 +162,14 @@ def families(cases: Sequence[Case]) -> list[str]:
     return sorted({family for case in cases if (family := family_of(case)) is not None})
 
 
-def choose_cells(plan: Plan, variants: Sequence[Variant], seeds: int, paper_seeds: int) -> list[Cell]:
+def choose_cells(plan: Plan, variants: Sequence[Variant], seeds: Mapping[Part, int]) -> list[Cell]:
     """Return all cells of the table, seed by seed; a comparison of families needs phantoms of two."""
     several = len(families(find_cases(plan.data, plan.labels.source))) > 1
     return [
         Cell(variant, seed, plan)
-        for seed in range(max(seeds, paper_seeds))
+        for seed in range(max(seeds.values()))
         for variant in variants
-        if seed < (paper_seeds if variant.paper else seeds) and (several or not variant.one_family)
+        if seed < seeds[variant.part] and (several or not variant.one_family)
     ]
 
 

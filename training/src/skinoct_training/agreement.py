@@ -51,6 +51,11 @@ class Agreement:
         return {"slices": self.slices, **nest(self.figures)}
 
 
+def folder_name(path: Path) -> str:
+    """Return the name of the folder that a file lies in, which tells two RoiSet.zip apart."""
+    return path.resolve().parent.name
+
+
 def agreement(first: Path, second: Path, tomogram: Path, options: LabelOptions) -> Agreement:
     """Compare two annotations where both say something.
 
@@ -61,10 +66,12 @@ def agreement(first: Path, second: Path, tomogram: Path, options: LabelOptions) 
     DatasetError
         When a file cannot be used or no slice is annotated in both.
     """
-    image = open_image(Case(tomogram.parent.name, tomogram, first))
+    image = open_image(Case(folder_name(tomogram), tomogram, first))
     um = pixel_um_of(image)
     shape = image.voxels.shape
-    one, other = (read_labels(Case(path.name, tomogram, path), shape, options, um[0]) for path in (first, second))
+    one, other = (
+        read_labels(Case(folder_name(path), tomogram, path), shape, options, um[0]) for path in (first, second)
+    )
     both = np.flatnonzero(one.any(axis=(1, 2)) & other.any(axis=(1, 2)))
     if both.size == 0:
         raise DatasetError(f"{first} and {second} have no annotated slice in common, so nothing can be compared.")

@@ -52,6 +52,11 @@ class Case:
     annotation: Path
     """``labels.tif`` or ``RoiSet.zip``."""
 
+    @property
+    def annotation_name(self) -> str:
+        """Name of the annotation for people, with its folder."""
+        return f"{self.name}/{self.annotation.name}"
+
 
 @dataclass(frozen=True)
 class LabelOptions:
@@ -183,10 +188,11 @@ def read_labels(case: Case, shape: tuple[int, int, int], options: LabelOptions, 
     """
     try:
         if case.annotation.suffix == ".zip":
-            return _labels_from_rois(read_roi_set(case.annotation), shape, options, pixel_um)
-        stack = read_tomogram(case.annotation, name=f"{case.name}/{case.annotation.name}")
+            return _labels_from_rois(read_roi_set(case.annotation, name=case.annotation_name), shape, options, pixel_um)
+        stack = read_tomogram(case.annotation, name=case.annotation_name)
     except (RoiError, TomogramError) as error:
-        raise DatasetError(f"{case.name}: {error}", kind=error.kind) from None
+        named = str(error).startswith(case.annotation_name)
+        raise DatasetError(str(error) if named else f"{case.annotation_name}: {error}", kind=error.kind) from None
     if stack.voxels.shape != shape:
         raise DatasetError(
             f"{case.annotation} is {_by(stack.voxels.shape)} but {case.image.name} is {_by(shape)} (slices "

@@ -46,7 +46,7 @@ def explain(checkpoint: Checkpoint, path: Path, *, steps: int = STEPS, seed: int
     """
     network = build_network(checkpoint).requires_grad_(False)
     names = filter_names(network)
-    figure = Figure(figsize=(2.6 * len(names), 3.6), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(names), 3.0), layout="constrained")
     grid = figure.subplots(2, len(names), squeeze=False)
     for index, name in enumerate(names):
         image = favorite_input(network, index, steps=steps, seed=seed)

@@ -41,7 +41,7 @@ def png(figure: Figure) -> bytes:
 
 def draw_confusion(confusion: dict[str, npt.NDArray[np.int64]]) -> Figure:
     """Row-normalized confusion matrices, one per method (figure 2 of the paper)."""
-    figure = Figure(figsize=(4 * len(confusion), 4.2), layout="constrained")
+    figure = Figure(figsize=(4.4 * len(confusion), 4.4), layout="constrained")
     for axes, (method, counts) in zip(
         figure.subplots(1, len(confusion), squeeze=False)[0], confusion.items(), strict=True
     ):
@@ -60,7 +60,9 @@ def draw_triptychs(examples: Sequence[Example], count: int = 6) -> Figure:
     """Image, annotation and prediction of slices from best to worst (figure 3 of the paper)."""
     ranked = sorted(examples, key=lambda e: e.mae_um)
     picks = sorted({round(i) for i in np.linspace(0, len(ranked) - 1, min(count, len(ranked)))})
-    figure = Figure(figsize=(13, 2.4 * max(1, len(picks))), layout="constrained")
+    depth, width = ranked[0].image.shape if ranked else (1, 2)
+    height = 13 / 3 * depth / width + 0.3  # of a row with its titles
+    figure = Figure(figsize=(13, height * max(1, len(picks))), layout="constrained")
     for row, index in zip(figure.subplots(max(1, len(picks)), 3, squeeze=False), picks, strict=False):
         example = ranked[index]
         row[0].imshow(example.image, cmap="gray", vmin=0, vmax=1)
@@ -92,9 +94,13 @@ def draw_tomograms(outcome: Outcome) -> Figure:
     """Mean absolute DEJ error of every tomogram, by method."""
     figure = Figure(figsize=(max(5, 0.7 * len(outcome.names) + 3), 4), layout="constrained")
     axes = figure.subplots()
-    for method, rows in outcome.figures.items():
-        axes.plot([row["dej.mae_um"] for row in rows], "o", label=method.replace("_", " "))
-    axes.set_xticks(range(len(outcome.names)), outcome.names, rotation=60, fontsize=8)
+    offsets = np.linspace(-0.25, 0.25, len(outcome.figures))  # so that equal errors do not hide each other
+    for offset, (method, rows) in zip(offsets, outcome.figures.items(), strict=True):
+        places = np.arange(len(rows)) + offset
+        axes.plot(places, [row["dej.mae_um"] for row in rows], "o", label=method.replace("_", " "))
+    axes.set_xticks(
+        range(len(outcome.names)), outcome.names, rotation=60, fontsize=8, ha="right", rotation_mode="anchor"
+    )
     axes.set(ylabel="DEJ mean absolute error in um")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8)

@@ -144,7 +144,7 @@ def _annotation(case: Case, tomogram: Tomogram, options: LabelOptions, result: L
     rois: list[Roi] = []
     if case.annotation.suffix == ".zip":
         try:
-            rois = read_roi_set(case.annotation, name=f"{case.name}/{case.annotation.name}")
+            rois = read_roi_set(case.annotation, name=case.annotation_name)
         except RoiError as error:
             result.findings.append(Finding(case.name, str(error), error=True))
             return None
@@ -245,7 +245,8 @@ def _skipped_slices(case: Case, annotated: npt.NDArray[np.intp]) -> Iterator[Fin
     for z, step in zip(annotated[:-1], steps, strict=True):
         if step > usual:
             every = "every slice" if usual == 1 else f"every {usual} slices"
-            text = f"no annotation from here to slice {z + step}, although there is one {every} otherwise."
+            until = "" if step == 2 else f" from here to slice {z + step}"
+            text = f"no annotation{until}, although there is one {every} otherwise."
             yield Finding(case.name, f"{case.annotation.name}: {text}", slice_index=int(z) + 1)
 
 

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from skinoct.labels import CLASSES, NUM_CLASSES, Label
 
 LabelArray = npt.NDArray[np.uint8]
+Columns = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Figures = dict[str, float]
 """Figures by dotted key, such as ``dej.mae_um``; NaN where a tomogram says nothing about one."""
@@ -126,25 +127,36 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else NAN
 
 
-def normal_distance(predicted: LabelArray, annotated: LabelArray, um: tuple[float, float]) -> float:
+def normal_distance(
+    predicted: LabelArray, annotated: LabelArray, um: tuple[float, float], columns: Columns | None = None
+) -> float:
     """Return the mean distance between the two DEJ center lines in um.
 
-    Each point is measured to the nearest point of the other line, both ways.
+    Each point is measured to the nearest point of the other line, both ways, in the columns where the annotation
+    has a whole DEJ: elsewhere nobody knows how far the predicted line is off.
 
     Parameters
     ----------
     predicted, annotated : uint8, shape (Z, Y, X)
     um : (depth, width) of a pixel in micrometers
+    columns : bool, shape (Z, X), optional
+        Measure only the points of these.
     """
     truth, guess = dej_center(annotated, whole=True), dej_center(predicted, whole=False)
+    measured = np.isfinite(truth) & (True if columns is None else columns)
     distances = []
     for z in range(len(truth)):
-        lines = [_points(row, um) for row in (guess[z], truth[z])]
-        if all(len(line) for line in lines):
-            there = cKDTree(lines[1]).query(lines[0])[0]
-            back = cKDTree(lines[0]).query(lines[1])[0]
+        there = _nearest(np.where(measured[z], guess[z], np.nan), truth[z], um)
+        back = _nearest(np.where(measured[z], truth[z], np.nan), guess[z], um)
+        if there.size and back.size:
             distances.append((there.mean() + back.mean()) / 2)
     return float(np.mean(distances)) if distances else NAN
+
+
+def _nearest(points: Floats, line: Floats, um: tuple[float, float]) -> Floats:
+    """Return how far each point of one line (X,) is from the nearest of another (X,); nothing where one is empty."""
+    start, end = _points(points, um), _points(line, um)
+    return np.asarray(cKDTree(end).query(start)[0]) if len(start) and len(end) else np.zeros(0)
 
 
 def _points(center: Floats, um: tuple[float, float]) -> Floats:
@@ -180,19 +192,32 @@ def epidermis_error(predicted: LabelArray, annotated: LabelArray, pixel_um: floa
     }
 
 
-def islands_per_slice(predicted: LabelArray, annotated: LabelArray) -> float:
-    """Return how many DEJ components a slice has beyond those annotated (at least one is allowed)."""
+def islands_per_slice(predicted: LabelArray, annotated: LabelArray, columns: Columns | None = None) -> float:
+    """Return how many DEJ components a slice has beyond those annotated (at least one is allowed).
+
+    The largest ones are the DEJ, the others islands; with ``columns`` (Z, X), only those whose middle lies in one.
+    """
     extra = []
-    for guess, truth in zip(predicted, annotated, strict=True):
-        have, want = (ndimage.label(s == Label.DEJ, _TOUCHING)[1] for s in (guess, truth))
+    for z, (guess, truth) in enumerate(zip(predicted, annotated, strict=True)):
+        want = ndimage.label(truth == Label.DEJ, _TOUCHING)[1]
         if want:
-            extra.append(max(0, have - want))
+            middles = _component_columns(guess == Label.DEJ)[want:]
+            extra.append(len(middles) if columns is None else int(columns[z, middles].sum()))
     return float(np.mean(extra)) if extra else NAN
 
 
-def order_violations(predicted: LabelArray) -> float:
-    """Count columns in which a class lies above one that belongs above it."""
-    return float((np.diff(predicted.astype(np.int8), axis=1) < 0).any(axis=1).sum())
+def _component_columns(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the middle column of every connected piece of a mask (Y, X), the largest piece first."""
+    pieces, count = ndimage.label(mask, _TOUCHING)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    middles = [(part[1].start + part[1].stop - 1) // 2 for part in ndimage.find_objects(pieces)]
+    return np.array(middles, np.intp)[np.argsort(-sizes, kind="stable")]
+
+
+def order_violations(predicted: LabelArray, columns: Columns | None = None) -> float:
+    """Count columns in which a class lies above one that belongs above it; only some with ``columns`` (Z, X)."""
+    wrong = (np.diff(predicted.astype(np.int8), axis=1) < 0).any(axis=1)
+    return float((wrong if columns is None else wrong & columns).sum())
 
 
 def jitter(predicted: LabelArray, annotated: LabelArray, slices: npt.NDArray[np.intp], pixel_um: float) -> float:
@@ -213,8 +238,9 @@ def score(
     *,
     um: tuple[float, float],
     slices: npt.NDArray[np.intp] | None = None,
+    columns: Columns | None = None,
 ) -> Figures:
-    """Return every figure of one tomogram.
+    """Return every figure of one tomogram, or of some of its columns.
 
     Parameters
     ----------
@@ -223,7 +249,12 @@ def score(
     um : (depth, width) of a pixel in micrometers
     slices : int, shape (Z,), optional
         Their 0-based positions in the tomogram; consecutive when None.
+    columns : bool, shape (Z, X), optional
+        Count only these.
     """
+    whole = annotated
+    if columns is not None:
+        annotated = np.where(columns[:, None, :], annotated, 0).astype(np.uint8)
     where = np.arange(len(annotated)) if slices is None else slices
     errors = column_errors(predicted, annotated, um[0])
     figures = class_figures(confusion(predicted, annotated))
@@ -232,13 +263,13 @@ def score(
         "dej.bias_um": errors.bias_um,
         "dej.p95_um": errors.p95_um,
         "dej.mae_with_gaps_um": errors.score_um,
-        "dej.normal_distance_um": normal_distance(predicted, annotated, um),
+        "dej.normal_distance_um": normal_distance(predicted, whole, um, columns),
         "dej.thickness_ratio": thickness_ratio(predicted, annotated),
         "dej.dice": figures["classes.dej.dice"],
-        "dej.islands_per_slice": islands_per_slice(predicted, annotated),
+        "dej.islands_per_slice": islands_per_slice(predicted, whole, columns),
         "dej.gap_fraction": errors.gap_fraction,
         "dej.jitter_um": jitter(predicted, annotated, where, um[0]),
-        "order_violations": order_violations(predicted),
+        "order_violations": order_violations(predicted, columns),
     }
     return figures | epidermis_error(predicted, annotated, um[0])
 

@@ -15,6 +15,10 @@ from skinoct_training.evaluate import Outcome
 from skinoct_training.figures import draw_all
 from skinoct_training.files import write_text
 
+NO_PAPER = (
+    "The recipe of the paper is not among them: train it on the same tomograms (skinoct-train fit DATA --recipe paper "
+    "--out PAPER) and give --paper PAPER."
+)
 Row = tuple[str, str, str]
 ROWS: tuple[Row, ...] = (
     ("dej.mae_um", "DEJ error, mean absolute (um)", "as small as possible"),
@@ -36,10 +40,13 @@ ROWS: tuple[Row, ...] = (
 """Key, title and ideal of every line of the table."""
 
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color:
-#222 } table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .25em .8em; border-bottom: 1px
-# solid #ddd } td.n { text-align: right; font-variant-numeric: tabular-nums } th { text-align: left }
-.warning { color: #fff; background: #c00; padding: .6em 1em; font-weight: bold } img { max-width: 100% }
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
+table { border-collapse: collapse; margin: 1em 0 }
+td, th { padding: .25em .8em; border-bottom: 1px solid #ddd }
+th { text-align: left; vertical-align: bottom }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+.warning { color: #fff; background: #c00; padding: .6em 1em; font-weight: bold }
+img { max-width: 100% }
 .note { color: #666 }
 """
 
@@ -87,10 +94,10 @@ def page(content: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
     parts = [
         f"<h1>{html.escape(content['checkpoint'])}</h1>",
         *(f"<p class=warning>{html.escape(text)}</p>" for text in content["warnings"]),
-        f"<p>{count} whole tomogram{'s' if count != 1 else ''}; every figure is the mean over tomograms, in "
-        "brackets "
-        "the 95 % interval when tomograms are drawn anew (bootstrap).</p>",
+        f"<p>{count} tomogram{'s' if count != 1 else ''}; every figure is the mean over tomograms, in brackets the "
+        "95 % interval when tomograms are drawn anew (bootstrap).</p>",
         comparison(content, baselines),
+        *([] if "paper_recipe" in baselines else [f"<p class=note>{NO_PAPER}</p>"]),
         "<h2>By brightness of the tissue around the DEJ</h2>",
         strata(content),
         *(f"<h2>{html.escape(title)}</h2>{embedded(path)}" for title, path in figures.items()),
@@ -102,8 +109,8 @@ def page(content: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
 
 def comparison(content: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
     """Return the table of the model beside its baselines."""
-    heads = ["", "ideal", html.escape(content["checkpoint"]), *(b.replace("_", " ") for b in baselines)]
-    lines = ["<table><tr>" + "".join(f"<th>{h}</th>" for h in heads) + "</tr>"]
+    heads = [html.escape(content["checkpoint"]), *(b.replace("_", " ") for b in baselines)]
+    lines = ["<table><tr><th></th><th>ideal</th>" + "".join(f"<th class=n>{h}</th>" for h in heads) + "</tr>"]
     for key, title, ideal in ROWS:
         interval = look_up(content["intervals"], key)
         spread = f" [{number(interval[0])}, {number(interval[1])}]" if interval and count_many(content) else ""
@@ -122,7 +129,7 @@ def count_many(content: Mapping[str, Any]) -> bool:
 def strata(content: Mapping[str, Any]) -> str:
     """Return the table of the model's figures by brightness."""
     found: Mapping[str, Any] = content["strata"]
-    lines = ["<table><tr><th></th>" + "".join(f"<th>{name}</th>" for name in found) + "</tr>"]
+    lines = ["<table><tr><th></th>" + "".join(f"<th class=n>{name}</th>" for name in found) + "</tr>"]
     for key, title, _ in ROWS:
         values = [look_up(stratum, key) for stratum in found.values()]
         if any(value is not None for value in values):

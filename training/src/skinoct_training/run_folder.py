@@ -34,6 +34,8 @@ from skinoct.errors import CheckpointError, OptionError
 from skinoct_training.files import complete_or_absent, write_text
 
 STATE = "state.safetensors"
+BEGUN = frozenset({"config.json", "data.json", "metrics.csv", "tensorboard"})
+"""All that a run leaves behind which was stopped before its first epoch was over."""
 
 
 class RunFolder:
@@ -51,21 +53,29 @@ class RunFolder:
     ------
     OptionError
         When the folder holds another run and ``resume`` is false, or nothing to resume.
+
+    Notes
+    -----
+    A run without a finished epoch is begun anew in its folder, with and without ``resume``: data that could not
+    be read, or a kill, leave nothing worth keeping there and must not stand in the way of the same command.
     """
 
     def __init__(self, folder: Path, *, resume: bool, writing: bool = True) -> None:
         self.folder = folder
-        self.resuming = resume
-        if resume and not (folder / STATE).is_file():
+        self.writing = writing
+        begun = only_begun(folder)
+        if resume and not (begun or (folder / STATE).is_file()):
             raise OptionError(
                 f"There is nothing to resume in {folder}; leave --resume away, or give --run the folder of the run."
             )
-        self.writing = writing
-        if writing and not resume and folder.is_dir() and any(folder.iterdir()):
+        self.resuming = resume and not begun
+        if writing and not resume and not begun and folder.is_dir() and any(folder.iterdir()):
             raise OptionError(
                 f"{folder} holds another run; give --resume to go on with it, or --run with another folder."
             )
         folder.mkdir(parents=True, exist_ok=True)
+        if begun:
+            self.forget_metrics_after(0)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file, replacing that of an interrupted run."""
@@ -133,6 +143,14 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.folder / STATE} is damaged ({error}); start the training again in another folder."
             ) from None
+
+
+def only_begun(folder: Path) -> bool:
+    """Tell whether a folder holds a run, and nothing else, that was stopped before its first epoch was over."""
+    if not (folder / "config.json").is_file():
+        return False
+    names = {path.name for path in folder.iterdir() if ".partial" not in path.name}
+    return names <= BEGUN
 
 
 def environment() -> dict[str, str]:

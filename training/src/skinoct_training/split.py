@@ -42,9 +42,8 @@ def hold_out(cases: Sequence[Case], count: int | None, seed: int) -> tuple[list[
     if count >= len(cases):
         have = "one tomogram only" if len(cases) == 1 else f"{len(cases)} tomograms"
         raise DatasetError(
-            f"There is {have}, and {count} must be held out to measure the error on skin that training "
-            "never saw; "
-            "add annotated tomograms, or give --val 0 to train on all without measuring."
+            f"There {'is' if len(cases) == 1 else 'are'} {have}, and {count} must be held out to measure the error on "
+            "skin that training never saw; add annotated tomograms, or give --val 0 to train on all without measuring."
         )
     held = set(np.random.default_rng(seed).permutation(len(cases))[:count].tolist())
     return [c for i, c in enumerate(cases) if i not in held], [cases[i] for i in sorted(held)]

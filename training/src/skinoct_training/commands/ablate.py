@@ -12,7 +12,7 @@ from skinoct.errors import OptionError
 from skinoct_training.commands.options import add_label_options, label_options, read_config
 
 if TYPE_CHECKING:
-    from skinoct_training.ablation import Cell, Plan
+    from skinoct_training.ablation import Cell, Part, Plan
 
 PARTS = ("recipe", "network", "paper", "all")
 
@@ -24,9 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for the table; the same command goes on with it"
     )
-    parser.add_argument("--images", type=int, default=768, help="crops that each network is trained with (default 768)")
+    parser.add_argument(
+        "--images", type=int, default=4096, help="crops that each network is trained with (default 4096)"
+    )
     parser.add_argument("--longer", type=int, default=2, help="times as many for the paper's recipe (default 2)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each variant (default 3)")
+    parser.add_argument("--network-seeds", type=int, default=1, help="trainings of each other network (default 1)")
     parser.add_argument("--paper-seeds", type=int, default=1, help="trainings of the paper's recipe (default 1)")
     parser.add_argument("--part", choices=PARTS, default="all", help="only one section of the table")
     parser.add_argument("--config", type=Path, help="JSON file with settings that differ from the defaults")
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
     from skinoct_training.ablation import VARIANTS, Plan, choose_cells, prepare
 
-    for name in ("images", "longer", "seeds", "paper_seeds", "batch"):
+    for name in ("images", "longer", "seeds", "network_seeds", "paper_seeds", "batch"):
         if (value := getattr(args, name)) < 1:
             raise OptionError(f"--{name.replace('_', '-')} {value} is not possible; give 1 or more.")
     if args.threads:
@@ -60,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
         longer=args.longer,
         threads=args.threads,
     )
-    cells = choose_cells(plan, VARIANTS, args.seeds, args.paper_seeds)
+    seeds: dict[Part, int] = {"recipe": args.seeds, "network": args.network_seeds, "paper": args.paper_seeds}
+    cells = choose_cells(plan, VARIANTS, seeds)
     wanted = [cell for cell in cells if args.part in ("all", cell.variant.part)]
     prepare(plan)
     train_missing(plan, cells, [cell for cell in wanted if not cell.file.is_file()])

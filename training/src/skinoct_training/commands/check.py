@@ -32,5 +32,11 @@ def run(args: argparse.Namespace) -> None:
         print(f"Contact sheet: {sheet}")
     warnings = len(result.findings) - result.errors
     if result.errors:
-        raise DatasetError(f"{result.errors} errors and {warnings} warnings; mend the errors before training.")
-    print(f"No errors, {warnings} warnings." if warnings else "Nothing to complain about.")
+        found = f"{count(result.errors, 'error')} and {count(warnings, 'warning')}"
+        raise DatasetError(f"{found}; mend what is marked ERROR before training.")
+    print(f"No errors, {count(warnings, 'warning')}." if warnings else "Nothing to complain about.")
+
+
+def count(number: int, what: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skinoct.errors import OptionError
 from skinoct_training.commands.options import (
@@ -16,6 +18,9 @@ from skinoct_training.commands.options import (
     red,
     settings,
 )
+
+if TYPE_CHECKING:
+    from skinoct_training.loop import Standing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, then say where the checkpoint is and how good it was on held-out tomograms."""
+    from skinoct.predictor import PLAUSIBLE_UM
     from skinoct_training.distributed import rank
     from skinoct_training.evaluate import LEAK
     from skinoct_training.fit import FitOptions, fit
@@ -56,6 +62,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.threads is not None and args.threads < 1:
         raise OptionError(f"--threads {args.threads} is not possible; give 1 or more.")
+    least, most = PLAUSIBLE_UM
+    if args.pixel_size is not None and not least <= args.pixel_size <= most:
+        raise OptionError(f"--pixel-size {args.pixel_size:g} is not possible; give {least:g} to {most:g} um.")
     data = DataOptions(
         folder=args.data,
         labels=label_options(args),
@@ -81,6 +90,18 @@ def run(args: argparse.Namespace) -> None:
         return
     if checkpoint is None:
         raise OptionError("Stopped before the first epoch was over; nothing was saved.")
-    error = f"DEJ error {standing.best_um:.2f} um on held-out tomograms" if standing.extra else "error not measured"
-    print(f"{args.out}: {error}, epoch {standing.best_epoch} of {standing.epoch}.")
+    print(f"{args.out}: {standing_text(standing)}, epoch {standing.best_epoch} of {standing.epoch}.")
     print(f"Measure it with: skinoct-train evaluate {args.out} DATA --out DIR")
+
+
+def standing_text(standing: Standing) -> str:
+    """Say how good the best epoch was, in one phrase."""
+    if not standing.extra:
+        return "error not measured"
+    if not math.isfinite(standing.best_um):
+        return "error not measured, because the held-out slices show no whole DEJ"
+    text = f"DEJ error {standing.best_um:.2f} um on held-out tomograms"
+    gaps = standing.extra.get("gap_fraction", 0.0)
+    if gaps >= 1:
+        return f"{text} (it finds no DEJ yet; train longer)"
+    return f"{text} (it finds none in {100 * gaps:.0f} % of the columns)" if gaps >= 0.005 else text

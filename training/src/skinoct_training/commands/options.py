@@ -118,5 +118,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     if args.batch is not None:
         given["batch"] = args.batch
     if args.crop is not None:
+        if min(args.crop) < 1:
+            raise OptionError(f"--crop {args.crop[0]} {args.crop[1]} is not possible; give 1 or more of both.")
         given["crop"] = tuple(args.crop)
     return given
