@@ -164,6 +164,21 @@ def test_a_body_that_is_no_tomogram_stays_small(start_server, tmp_path):
     assert 0.8 < seconds < 10
 
 
+def test_more_connections_than_the_limit_are_told_so(start_server):
+    server = start_server("--max-connections", "4")
+    server.http.close()
+    host, port = server.url.removeprefix("http://").split(":")
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(socket.create_connection((host, int(port)), 10))
+        with socket.create_connection((host, int(port)), 10) as client:
+            answer = client.makefile("rb").read()
+    assert b" 503 " in answer.split(b"\r\n")[0]
+    assert b"retry-after: 5" in answer.lower()
+    assert b"too-many-connections" in answer
+    assert httpx.get(f"{server.url}/healthz", trust_env=False).status_code == 200
+
+
 def test_smuggling_is_refused(live_server):
     both = "Content-Length: 5\r\nTransfer-Encoding: chunked"
     answer, _ = raw_request(live_server, f"POST /segment HTTP/1.1\r\nHost: x\r\n{both}\r\n\r\n0\r\n\r\n")

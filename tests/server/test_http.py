@@ -206,6 +206,24 @@ def test_models_and_health(live_server):
     assert live_server.http.get("/readyz").json()["status"] == "ready"
 
 
+def test_description_is_a_page_that_needs_no_internet(live_server):
+    """Every call and every limit, without a script, and without anything from another server."""
+    page = live_server.http.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert not re.findall(r"<script|<link|<img|src=|https?://", page.text)
+    schema = live_server.http.get("/openapi.json").json()
+    for path, operations in schema["paths"].items():
+        for method, call in operations.items():
+            assert f"{method.upper()} {path}" in page.text
+            for parameter in call.get("parameters", []):
+                assert f"<code>{parameter['name']}</code>" in page.text
+    limits = re.findall(r"\| (.+?) \| (.+?) \| `(\w+)` \|", schema["info"]["description"])
+    assert len(limits) > 10
+    for text, value, name in limits:
+        assert f"<td>{text}</td><td>{value}</td><td><code>{name}</code></td>" in page.text
+
+
 def test_plugin_for_a_workstation_without_python_is_offered_with_a_page(live_server):
     page = live_server.http.get("/fiji")
     assert page.headers["content-type"].startswith("text/html")

@@ -72,6 +72,28 @@ def test_server_with_keys(start_server, keys, make_tiff):
     assert not any(secret in log for secret in secrets.values())
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1.evil.example", "null", "http://["])
+def test_a_web_page_from_elsewhere_cannot_use_a_server_without_keys(live_server, make_tiff, origin):
+    """A browser lets any page post here, without asking and without showing it the answer."""
+    page, body = {"Origin": origin}, make_tiff(1, 32, 32)
+    calls = [("POST", "/segment"), ("POST", "/jobs"), ("PUT", "/models/default"), ("DELETE", "/jobs/x")]
+    for method, address in calls:
+        content = body if method == "POST" else b'{"name": "tiny"}'
+        headers = {**page, "Content-Type": "application/json"}
+        answer = live_server.http.request(method, address, content=content, headers=headers)
+        assert answer.status_code == 403, address
+        assert answer.json()["type"].endswith("forbidden")
+        assert "--cors-origins" in answer.json()["detail"]
+    assert live_server.http.get("/readyz").json()["jobs"] == 0
+
+
+def test_a_web_page_of_this_machine_or_one_that_is_named_can(start_server, make_tiff):
+    server = start_server("--cors-origins", "https://lab.example")
+    for origin in ("https://lab.example", "http://localhost:3000", "http://127.0.0.1:8000", "http://[::1]:8000"):
+        answer = server.http.post("/segment", content=make_tiff(1, 32, 32), headers={"Origin": origin})
+        assert answer.status_code == 200, origin
+
+
 def test_requests_per_minute(start_server, make_tiff):
     server = start_server("--requests-per-minute", "3")
     started = time.monotonic()

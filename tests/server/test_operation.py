@@ -46,6 +46,8 @@ def test_metrics(start_server, make_tiff):
     assert metric(server, 'skinoct_jobs_total{state="failed"}') == 1
     assert metric(server, 'skinoct_failures_total{kind="not-a-tomogram"}') == 1
     assert metric(server, 'skinoct_requests_total{method="GET",path="other",status="404"}') == 1
+    assert metric(server, 'skinoct_problems_total{kind="not-a-tomogram"}') == 1
+    assert metric(server, 'skinoct_problems_total{kind="not-found"}') == 1
     for stage in ("upload", "read", "queue", "segment", "write"):
         assert metric(server, f'skinoct_stage_seconds_count{{stage="{stage}"}}') >= 1
     for gauge in ("skinoct_queued", "skinoct_running", "skinoct_pending_jobs", "skinoct_pending_bytes"):
@@ -63,6 +65,20 @@ def test_json_logs_name_the_request(start_server):
     assert entry["path"] == "/models"
     assert entry["status"] == 200
     assert {"time", "level", "seconds"} <= set(entry)
+    assert "problem" not in entry
+
+
+def test_a_client_that_goes_away_while_it_sends_leaves_one_line(start_server):
+    server = start_server("--log-json")
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"POST /segment HTTP/1.1\r\nHost: x\r\nX-Request-Id: gone\r\nContent-Length: 1000\r\n\r\nabc")
+        server.wait_at_work(1, running=0)
+    server.wait_at_work(0, running=0)
+    server.stop()
+    (entry,) = (json.loads(line) for line in server.log.read_text().splitlines() if "gone" in line)
+    assert entry["status"] == 499
+    assert entry["level"] == "info"
 
 
 def test_doctor(tiny_models, capsys):

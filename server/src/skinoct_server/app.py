@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from skinoct import __version__
-from skinoct_server import describe, problems, routes, routes_fiji, routes_jobs
+from skinoct_server import describe, docs_page, problems, routes, routes_fiji, routes_jobs
 from skinoct_server.metrics import Metrics
 from skinoct_server.middleware import RequestContext, SmallBodies
 from skinoct_server.service import running
@@ -33,12 +33,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             app.state.service = service
             yield
 
-    app = FastAPI(version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url="/docs", redoc_url=None)
+    app = FastAPI(version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None)
     app.include_router(routes.router)
     app.include_router(routes_jobs.router)
     app.include_router(routes_fiji.router)
     problems.install(app)
     describe.install(app, settings)
+    docs_page.install(app, settings)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from skinoct_server.keys import Caller, identify
+from skinoct_server.keys import Caller, identify, is_loopback
 from skinoct_server.problems import HttpProblem
 from skinoct_server.service import Service
+from skinoct_server.settings import Settings
 
 
 def get_service(request: Request) -> Service:
@@ -26,9 +28,10 @@ def get_caller(request: Request, service: ServiceDep) -> Caller:
     Raises
     ------
     HttpProblem
-        ``unauthorized``.
+        ``unauthorized``, or ``forbidden`` for a web page from elsewhere.
     """
     if not service.keys:
+        _refuse_foreign_page(request, service.settings)
         host = request.client.host if request.client else "local"
         return Caller(host, admin=True, keyed=False)
     caller = identify(service.keys, request.headers.get("authorization"))
@@ -39,6 +42,26 @@ def get_caller(request: Request, service: ServiceDep) -> Caller:
             {"WWW-Authenticate": "Bearer"},
         )
     return caller
+
+
+def _refuse_foreign_page(request: Request, settings: Settings) -> None:
+    """Keep web pages from using a server that only this machine reaches, and that asks for no key.
+
+    A browser here lets any page that it shows post to this address, even if the page never sees the answer; and a page
+    whose name its owner has turned into this address sees it, too.
+    """
+    origin = request.headers.get("origin")
+    if origin is None or request.method == "GET" or origin in settings.cors_origins or not is_loopback(settings.host):
+        return
+    try:
+        known = is_loopback(urlsplit(origin).hostname)
+    except ValueError:
+        known = False
+    if not known:
+        raise HttpProblem(
+            "forbidden",
+            f"The web page {origin[:100]!r} may not use this server. Name it with --cors-origins, or serve with keys.",
+        )
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]

@@ -10,10 +10,19 @@ from fastapi.openapi.utils import get_openapi
 from skinoct.wire import Problem
 from skinoct_server.admission import size_text
 from skinoct_server.formats import FORMATS
+from skinoct_server.middleware import SMALL_BODY_BYTES
 from skinoct_server.problems import responses
 from skinoct_server.settings import Settings
 
-__all__ = ["ANSWERS", "UPLOAD_BODY", "UPLOAD_PROBLEMS", "install", "responses"]
+__all__ = [
+    "ANSWERS",
+    "LIMIT_COLUMNS",
+    "UPLOAD_BODY",
+    "UPLOAD_PROBLEMS",
+    "install",
+    "limits",
+    "responses",
+]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
@@ -39,6 +48,7 @@ UPLOAD_BODY: dict[str, Any] = {
 UPLOAD_PROBLEMS = (
     "bad-request",
     "unauthorized",
+    "forbidden",
     "unknown-model",
     "upload-timeout",
     "too-large",
@@ -70,7 +80,11 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-def _limits(settings: Settings) -> str:
+LIMIT_COLUMNS = ("limit", "here", "setting")
+
+
+def limits(settings: Settings) -> list[tuple[str, str, str]]:
+    """Return what a client may run into, as rows of ``LIMIT_COLUMNS``."""
     rows = {
         "max_upload_bytes": ("largest upload", size_text(settings.max_upload_bytes)),
         "max_decoded_bytes": ("largest tomogram once decompressed", size_text(settings.max_decoded_bytes)),
@@ -87,8 +101,13 @@ def _limits(settings: Settings) -> str:
         "max_attempts": ("tries of a tomogram whose engine dies", str(settings.max_attempts)),
         "result_seconds": ("results are kept", f"{settings.result_seconds / 3600:g} h"),
     }
-    lines = [f"| {text} | {value} | `{name}` |" for name, (text, value) in rows.items()]
-    return "\n".join(["| limit | here | setting |", "|---|---|---|", *lines])
+    fixed = ("body of a call that takes no tomogram", size_text(SMALL_BODY_BYTES), "fixed")
+    return [*((text, value, f"`{name}`") for name, (text, value) in rows.items()), fixed]
+
+
+def _markdown(settings: Settings) -> str:
+    rows = [LIMIT_COLUMNS, ("---",) * len(LIMIT_COLUMNS), *limits(settings)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def install(app: FastAPI, settings: Settings) -> None:
@@ -99,7 +118,7 @@ def install(app: FastAPI, settings: Settings) -> None:
             schema = get_openapi(
                 title="skinoct-server",
                 version=app.version,
-                description=f"Segments full-field OCT tomograms of human skin.\n\n{_limits(settings)}\n\n"
+                description=f"Segments full-field OCT tomograms of human skin.\n\n{_markdown(settings)}\n\n"
                 "Errors are RFC 9457 problem details with a stable `type`. Research only, not for "
                 "clinical use.",
                 routes=app.routes,

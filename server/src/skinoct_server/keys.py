@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import os
 import re
 import secrets
@@ -100,3 +101,15 @@ def identify(keys: list[Key], authorization: str | None) -> Caller | None:
     if found is None or scheme.lower() != "bearer":
         return None
     return Caller(found.name, found.role == "admin", keyed=True)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether only this machine answers to a name or an address."""
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

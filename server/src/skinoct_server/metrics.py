@@ -37,7 +37,12 @@ class Metrics:
             "skinoct_shared_batches", "Batches with slices of several tomograms", registry=self.registry
         )
         self.jobs = Counter("skinoct_jobs", "Tomograms finished, by state", ["state"], registry=self.registry)
-        self.failures = Counter("skinoct_failures", "Problems by kind", ["kind"], registry=self.registry)
+        self.failures = Counter(
+            "skinoct_failures", "Tomograms that failed, by kind of problem", ["kind"], registry=self.registry
+        )
+        self.problems = Counter(
+            "skinoct_problems", "Requests answered with a problem, by its kind", ["kind"], registry=self.registry
+        )
         self.restarts = Counter(
             "skinoct_child_restarts",
             "Child processes lost and started again",

@@ -62,6 +62,7 @@ class RequestContext:
             log.exception("request failed", extra={"request_id": request_id})
             if status:
                 raise
+            scope["skinoct.problem"] = "internal"
             text = "The server failed on this request. Please report it with the request id in `instance`."
             await response_of(problem_of("internal", text, request_id))(scope, receive, send_with_id)
         finally:
@@ -71,9 +72,12 @@ class RequestContext:
         route = scope.get("route")
         path = getattr(route, "path", "other")  # never the raw path: it is unbounded and a client's own words
         self.metrics.request(scope["method"], path, status, seconds)
+        problem = {"problem": scope["skinoct.problem"]} if "skinoct.problem" in scope else {}
+        if problem:
+            self.metrics.problems.labels(problem["problem"]).inc()
         level = logging.DEBUG if path in ("/healthz", "/readyz", "/metrics") else logging.INFO
         fields = {"request_id": request_id, "method": scope["method"], "path": path, "status": status}
-        log.log(level, "request", extra={**fields, "seconds": round(seconds, 4)})
+        log.log(level, "request", extra={**fields, **problem, "seconds": round(seconds, 4)})
 
 
 class SmallBodies:

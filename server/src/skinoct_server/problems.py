@@ -39,7 +39,7 @@ KINDS: dict[str, Kind] = {
         "API key needed",
         "Send `Authorization: Bearer KEY`; ask whoever runs the server for a key.",
     ),
-    "forbidden": Kind(403, "Not allowed", "Use an admin key for this call."),
+    "forbidden": Kind(403, "Not allowed", "Use an admin key for this call; name a web page in `--cors-origins`."),
     "not-found": Kind(404, "Not found", "Check the address; `/docs` lists all of them."),
     "unknown-model": Kind(404, "Unknown model", "Take a name from `GET /models`."),
     "unknown-job": Kind(
@@ -147,6 +147,7 @@ KINDS: dict[str, Kind] = {
     ),
     "not-ready": Kind(503, "Server is starting", "Wait for `GET /readyz` to answer 200."),
     "shutting-down": Kind(503, "Server is stopping", "Retry once it has started again."),
+    "too-many-connections": Kind(503, "Too many connections", "Wait as long as `Retry-After` says, then retry."),
     "disk-full": Kind(507, "Disk is full", "Free space in the server's data folder."),
     "error": Kind(500, "Error", "Report it with the request id."),
 }
@@ -206,6 +207,7 @@ def response_of(problem: Problem, headers: dict[str, str] | None = None) -> Resp
 def answer(request: Request, kind: str, detail: str, headers: dict[str, str] | None = None) -> Response:
     """Return a problem as the response to ``request``."""
     instance = request.scope.get("skinoct.request_id")
+    request.scope["skinoct.problem"] = kind
     return response_of(problem_of(kind, detail, instance), headers)
 
 

@@ -27,7 +27,12 @@ class GuardedProtocol(H11Protocol):
         """Start the clock for the first request, or refuse the connection."""
         super().connection_made(transport)
         if len(self.connections) > self.settings.max_connections:
-            transport.abort()
+            most = self.settings.max_connections
+            self._answer(
+                "too-many-connections",
+                f"{most} connections are open, all that this server takes (setting max_connections). Retry in 5 s.",
+                {"Retry-After": "5"},
+            )
             return
         self._arm(self.settings.header_seconds)
 
@@ -69,14 +74,17 @@ class GuardedProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP with a problem, like everything else."""
-        body = problem_of("bad-request", f"{msg} Send a well-formed HTTP/1.1 request.").model_dump_json(
-            exclude_none=True
-        )
-        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"connection", b"close")]
+        self._answer("bad-request", f"{msg} Send a well-formed HTTP/1.1 request.", {})
+
+    def _answer(self, kind: str, detail: str, extra: dict[str, str]) -> None:
+        """Answer with a problem before there is a request, and close."""
+        problem = problem_of(kind, detail)
+        body = problem.model_dump_json(exclude_none=True).encode()
+        headers = {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close", **extra}
         try:
             for event in (
-                h11.Response(status_code=400, headers=headers),
-                h11.Data(data=body.encode()),
+                h11.Response(status_code=problem.status, headers=list(headers.items())),
+                h11.Data(data=body),
                 h11.EndOfMessage(),
             ):
                 self.transport.write(self.conn.send(event) or b"")

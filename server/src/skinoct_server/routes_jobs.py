@@ -112,7 +112,12 @@ async def result(job_id: JobId, request: Request, service: ServiceDep, caller: C
     return await answer(service, job, choose(request.headers.get("accept")))
 
 
-@router.delete("/{job_id}", status_code=204, summary="Cancel a job", responses=responses("unauthorized", "unknown-job"))
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Cancel a job",
+    responses=responses("unauthorized", "forbidden", "unknown-job"),
+)
 async def delete(job_id: JobId, service: ServiceDep, caller: CallerDep) -> None:
     """Cancel a job that has not finished (the engine stops after its batch), or remove a finished one."""
     job = await _find(service, caller, job_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import resource
 import signal
@@ -17,7 +16,7 @@ from fastapi import FastAPI
 from skinoct.errors import OptionError
 from skinoct_server.app import create_app
 from skinoct_server.jobs import JobStore
-from skinoct_server.keys import read_keys
+from skinoct_server.keys import is_loopback, read_keys
 from skinoct_server.protocol import guarded_protocol
 from skinoct_server.service import Service, data_folder
 from skinoct_server.settings import Settings
@@ -33,13 +32,7 @@ def check_exposure(settings: Settings) -> None:
     OptionError
         When the address is not loopback and there is neither a key file nor ``insecure``.
     """
-    if settings.host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback and settings.api_key_file is None and not settings.insecure:
+    if not is_loopback(settings.host) and settings.api_key_file is None and not settings.insecure:
         raise OptionError(
             f"Others can reach {settings.host}, so that address needs API keys: make one with "
             "`skinoct-server key "
