@@ -194,7 +194,7 @@ class Predictor:
 
 
 def stack_neighbors(slices: FloatArray, start: int, count: int, context: int) -> FloatArray:
-    """Give each slice its neighbors as channels.
+    """Give each slice its neighbors as channels, without copying them.
 
     Parameters
     ----------
@@ -208,10 +208,16 @@ def stack_neighbors(slices: FloatArray, start: int, count: int, context: int) ->
     Returns
     -------
     float32, shape (count, 2 * context + 1, H, W)
+        A view, in which a slice that is a neighbor of several lies once.
     """
-    offsets = np.arange(-context, context + 1)
-    indices = np.arange(start, start + count)[:, None] + offsets[None, :]
-    return np.ascontiguousarray(slices[np.clip(indices, 0, len(slices) - 1)])
+    before, after = max(0, context - start), max(0, start + count + context - len(slices))
+    if before or after:
+        slices = np.pad(slices, ((before, after), (0, 0), (0, 0)), mode="edge")
+    first = start + before - context
+    needed = np.ascontiguousarray(slices[first : first + count + 2 * context])
+    # Writeable only because PyTorch warns of arrays that are not; nobody writes.
+    windows = np.lib.stride_tricks.sliding_window_view(needed, 2 * context + 1, axis=0, writeable=True)
+    return np.moveaxis(windows, -1, 1)
 
 
 def resize(images: FloatArray, size: tuple[int, int]) -> FloatArray:

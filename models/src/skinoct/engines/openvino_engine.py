@@ -19,6 +19,7 @@ import numpy as np
 
 from skinoct.checkpoint import Checkpoint
 from skinoct.engines import FloatArray, expected_golden, misfit, network_config
+from skinoct.engines.fold import fold_into
 from skinoct.errors import OptionError, OutOfMemoryError
 from skinoct.golden import MAX_DEJ_UM, SHAPE, dej_difference_um, golden_slice, layer_tops
 from skinoct.labels import NUM_CLASSES
@@ -84,11 +85,10 @@ class OpenVinoEngine:
     def probabilities(self, images: FloatArray) -> FloatArray:
         """Run the network; see ``Engine.probabilities``."""
         height, width = images.shape[2:]
-        padded = self._pad(images)
         with self._lock:
-            run = self._runner(padded.shape[2:], self._precision)
+            run = self._runner(self._padded_size(height, width), self._precision)
         try:
-            answer = run(padded)
+            answer = run(images)
         except MemoryError:
             raise OutOfMemoryError(
                 f"A batch of {len(images)} images of {height} x {width} pixels does not fit into memory; use smaller "
@@ -96,12 +96,10 @@ class OpenVinoEngine:
             ) from None
         return np.ascontiguousarray(answer[:, :, :height, :width])
 
-    def _pad(self, images: FloatArray) -> FloatArray:
-        """Repeat the last row and column as the network itself would; its graph has no padding."""
-        bottom, right = (-n % m for n, m in zip(images.shape[2:], self._config.multiple, strict=True))
-        if not bottom and not right:
-            return np.ascontiguousarray(images)
-        return np.pad(images, ((0, 0), (0, 0), (0, bottom), (0, right)), mode="edge")
+    def _padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the next multiples of what the network halves; its graph has no padding."""
+        rows, columns = self._config.multiple
+        return height + -height % rows, width + -width % columns
 
     def _graph(self, size: tuple[int, ...]) -> Any:
         from skinoct.engines.openvino_graph import build_graph
@@ -124,19 +122,19 @@ class OpenVinoEngine:
             idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
             for _ in range(streams):
                 idle.put(compiled.create_infer_request())
-            self._compiled[key] = lambda images: self._run(images, idle)
+            self._compiled[key] = lambda images: self._run(images, size, idle)
         return self._compiled[key]
 
-    def _run(self, images: FloatArray, idle: queue.SimpleQueue[Any]) -> FloatArray:
+    def _run(self, images: FloatArray, size: tuple[int, ...], idle: queue.SimpleQueue[Any]) -> FloatArray:
         """Compute each image by itself, so that no answer depends on what is beside it."""
-        answer = np.empty((len(images), NUM_CLASSES, *images.shape[2:]), np.float32)
+        answer = np.empty((len(images), NUM_CLASSES, *size), np.float32)
 
         def compute(at: int) -> None:
             request = idle.get()
             try:
-                here = slice(at, at + 1)
-                request.set_output_tensor(self._openvino.Tensor(answer[here], shared_memory=True))
-                request.infer(images[here], share_inputs=True, share_outputs=True)
+                fold_into(request.get_input_tensor().data[0], images[at], self._config.stem)
+                request.set_output_tensor(self._openvino.Tensor(answer[at : at + 1], shared_memory=True))
+                request.infer(share_outputs=True)
             finally:
                 idle.put(request)
 
@@ -147,7 +145,7 @@ class OpenVinoEngine:
     def _choose_precision(self, checkpoint: Checkpoint) -> Precision:
         if "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return "f32"
-        padded = self._pad(golden_slice(self._config.in_slices))
-        answer = self._runner(padded.shape[2:], "bf16")(padded)[:, :, : SHAPE[0], : SHAPE[1]]
+        run = self._runner(self._padded_size(*SHAPE), "bf16")
+        answer = run(golden_slice(self._config.in_slices))[:, :, : SHAPE[0], : SHAPE[1]]
         moved = dej_difference_um(layer_tops(answer), expected_golden(checkpoint), checkpoint.card.pixel_size_um)
         return "bf16" if moved <= MAX_DEJ_UM else "f32"

@@ -1,7 +1,8 @@
 """The network as an OpenVINO graph, built node by node from the weights: ``skinoct.unet`` without PyTorch.
 
-Same layers in the same order. What differs is how the head is unfolded: by way of channels last, which is how
-OpenVINO computes it anyway, so that the scores are moved once instead of twice.
+Same layers in the same order. What differs: images come in folded and with channels last (``skinoct.engines.fold``), as
+OpenVINO computes them, and the head is unfolded by way of channels last, so that the scores are moved once instead of
+twice.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class _Builder:
 
 
 def build_graph(config: UNetConfig, weights: dict[str, FloatArray], size: tuple[int, int]) -> Model:
-    """Build the graph that turns one image (1, in_slices, H, W) into probabilities (1, 5, H, W).
+    """Build the graph that turns one folded image (1, h, w, in_slices * r * c) into probabilities (1, 5, H, W).
 
     Parameters
     ----------
@@ -78,10 +79,10 @@ def build_graph(config: UNetConfig, weights: dict[str, FloatArray], size: tuple[
     """
     build = _Builder(weights)
     widths, (rows, columns) = config.widths, config.stem
-    images = ops.parameter([1, config.in_slices, *size], np.float32)
-    x = _fold(images, config, size)
-    skips = []
     channels_in = (config.in_slices * rows * columns, *widths[:-1])
+    images = ops.parameter([1, size[0] // rows, size[1] // columns, channels_in[0]], np.float32)
+    x = _transpose(images, 0, 3, 1, 2)
+    skips = []
     for level, (c_in, c_out) in enumerate(zip(channels_in, widths, strict=True)):
         x = build.block(x if level == 0 else _halve(x), f"encoder.{level}", c_in, c_out)
         skips.append(x)
@@ -122,16 +123,8 @@ def _transpose(x: Node, *axes: int) -> Node:
     return ops.transpose(x, np.array(axes))
 
 
-def _fold(x: Node, config: UNetConfig, size: tuple[int, int]) -> Node:
-    """Move the stem's rows and columns into channels, as ``unet.fold`` does."""
-    (rows, columns), channels = config.stem, config.in_slices
-    height, width = size[0] // rows, size[1] // columns
-    x = _transpose(_reshape(x, 1, channels, height, rows, width, columns), 0, 1, 3, 5, 2, 4)
-    return _reshape(x, 1, channels * rows * columns, height, width)
-
-
 def _unfold(x: Node, config: UNetConfig, size: tuple[int, int]) -> Node:
-    """Undo it for the class scores, as ``unet.unfold`` does."""
+    """Undo folding for the class scores, as ``unet.unfold`` does."""
     rows, columns = config.stem
     height, width = size[0] // rows, size[1] // columns
     x = _reshape(_transpose(x, 0, 2, 3, 1), 1, height, width, NUM_CLASSES, rows, columns)
