@@ -153,6 +153,17 @@ class FullStore(JobStore):
         raise error
 
 
+class CrammedStore(JobStore):
+    """A store whose disk is full of the uploads of jobs."""
+
+    def update(self, job):
+        if list(self.folder.glob("jobs/*/upload")):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        super().update(job)
+
+
 class Idle:
     """Stands for codec and engine."""
 
@@ -178,3 +189,44 @@ def test_a_full_disk_does_not_keep_a_client_waiting(tmp_path):
         await queue.stop()
 
     asyncio.run(run())
+
+
+def test_a_disk_full_of_a_job_is_freed_when_the_job_ends(tmp_path):
+    """Else the server would refuse everybody for want of room that it holds itself."""
+
+    async def run():
+        settings = Settings(max_pending_jobs=5)
+        admission = Admission(settings, tmp_path)
+        store = CrammedStore(tmp_path)
+        queue = WorkQueue(settings, store, admission, Idle(), Idle(), Metrics())
+        await queue.start()
+        job = Job("me", "m", "0" * 64, "ordered", None, "a.tif", 10, "0" * 64)
+        store.path(job.id).mkdir()
+        (store.path(job.id) / "upload").write_bytes(bytes(10))
+        await queue.submit(job, admission.admit("me", 10))
+        await asyncio.wait_for(queue.wait(job.id), 5)
+        assert not store.path(job.id).exists()
+        assert (await queue.find(job.id)).state == "failed"
+        await queue.stop()
+
+    asyncio.run(run())
+
+
+def test_a_job_can_be_forgotten_on_a_full_disk(tmp_path):
+    store = JobStore(tmp_path)
+    job = Job("me", "m", "0" * 64, "ordered", None, "a.tif", 10, "0" * 64)
+    store.insert(job)
+    store.path(job.id).mkdir()
+    real = store._db
+
+    class Full:
+        def execute(self, *arguments):
+            if store.path(job.id).exists():
+                raise sqlite3.OperationalError("database or disk is full")
+            return real.execute(*arguments)
+
+    store._db = Full()
+    store.delete(job.id)
+    assert not store.path(job.id).exists()
+    assert store.get(job.id) is None
+    real.close()

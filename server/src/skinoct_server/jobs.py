@@ -171,8 +171,12 @@ class JobStore:
         return [_job(row) for row in rows]
 
     def delete(self, job_id: str) -> None:
-        """Forget a job and remove its folder."""
-        self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        """Forget a job and remove its folder; the folder first where the disk is full of it."""
+        try:
+            self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        except sqlite3.OperationalError:
+            shutil.rmtree(self.path(job_id), ignore_errors=True)
+            self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         shutil.rmtree(self.path(job_id), ignore_errors=True)
 
     def remove_orphans(self) -> None:

@@ -382,8 +382,7 @@ class WorkQueue:
         job.state = "done" if state == "done" else "cancelled" if state == "cancelled" else "failed"
         job.finished = time.time()
         try:
-            await self.db(self.store.update, job)
-            await self.db(self._remove_files, job)
+            await self._write_end(job)
         except (HttpProblem, OSError, sqlite3.Error):  # a full disk must not keep the client waiting
             log.exception("the end of job %s could not be written", job.id)
         self._entries.pop(job.id, None)
@@ -394,6 +393,15 @@ class WorkQueue:
         for other in self._entries.values():
             other.notify()  # their positions changed
         self._wake()
+
+    async def _write_end(self, job: Job) -> None:
+        """Write how a job ended, then remove its files; the other way round where the disk is full of them."""
+        try:
+            await self.db(self.store.update, job)
+        except (HttpProblem, sqlite3.Error):
+            await self.db(self._remove_files, job)
+            await self.db(self.store.update, job)
+        await self.db(self._remove_files, job)
 
     def _remove_files(self, job: Job) -> None:
         """Remove what a finished job needs no more."""
