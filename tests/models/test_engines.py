@@ -12,12 +12,13 @@ import torch
 
 from skinoct.checkpoint import Architecture, Card, Checkpoint, save_checkpoint
 from skinoct.engines import make_engine
+from skinoct.engines.fold import fold_into
 from skinoct.engines.openvino_engine import OpenVinoEngine
 from skinoct.errors import CheckpointError, OptionError
 from skinoct.golden import SHAPE, golden_slice
 from skinoct.predictor import Predictor
 from skinoct.tomogram import Tomogram
-from skinoct.unet import UNet, UNetConfig
+from skinoct.unet import UNet, UNetConfig, fold, pad_to_multiple
 
 CONFIG = UNetConfig(in_slices=3, stem=(2, 2), widths=(4, 6, 8))
 
@@ -65,6 +66,46 @@ def test_a_low_precision_that_moves_the_dej_is_not_used(
     monkeypatch.setattr(engine, "_core", _ClaimsBfloat16(engine._core))
     monkeypatch.setattr(engine, "_runner", lambda shape, precision: lambda images: shifted)
     assert engine._choose_precision(checkpoint) == precision
+
+
+def test_the_decoder_alone_may_be_in_low_precision(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = OpenVinoEngine(checkpoint)
+    exact = engine.probabilities(golden_slice(3))
+    moved = exact + np.float32(0.1 / SHAPE[0]) * np.array([1, 0, 0, 0, -1], np.float32)[:, None, None]
+    tried: list[str] = []
+
+    def runner(_shape: object, precision: str) -> object:
+        tried.append(precision)
+        return lambda images: exact if precision == "mixed" else moved
+
+    monkeypatch.setattr(engine, "_core", _ClaimsBfloat16(engine._core))
+    monkeypatch.setattr(engine, "_runner", runner)
+    assert engine._choose_precision(checkpoint) == "mixed"
+    assert tried == ["bf16", "mixed"]
+
+
+def test_the_parts_are_the_whole(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoder, decoder and head one after the other give the bits of the network in one piece."""
+    engine = OpenVinoEngine(checkpoint)
+    monkeypatch.setattr(engine, "_precision", "f32")
+    images = np.random.default_rng(0).random((3, 3, 33, 40), np.float32)
+    whole = engine.probabilities(images)
+    parts = [graph for graph, _ in engine._graphs(engine._padded_size(33, 40), "mixed")]
+    assert len(parts) == 3
+    monkeypatch.setattr(engine, "_graphs", lambda size, precision: [(part, "f32") for part in parts])
+    engine._compiled.clear()
+    np.testing.assert_array_equal(engine.probabilities(images), whole)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("size", [(16, 16), (1, 1), (5, 13), (17, 3)])
+def test_folding_is_that_of_the_network(channels: int, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).random((channels, *size), np.float32)
+    padded = pad_to_multiple(torch.from_numpy(image)[None], (4, 8))
+    expected = fold(padded, (2, 4))[0].permute(1, 2, 0).numpy()
+    folded = np.full(expected.shape, np.nan, np.float32)
+    fold_into(folded, image, (2, 4))
+    np.testing.assert_array_equal(folded, expected)
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])

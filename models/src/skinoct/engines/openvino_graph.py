@@ -78,24 +78,70 @@ def build_graph(config: UNetConfig, weights: dict[str, FloatArray], size: tuple[
         When the weights are not those of such a network.
     """
     build = _Builder(weights)
-    widths, (rows, columns) = config.widths, config.stem
-    channels_in = (config.in_slices * rows * columns, *widths[:-1])
-    images = ops.parameter([1, size[0] // rows, size[1] // columns, channels_in[0]], np.float32)
-    x = _transpose(images, 0, 3, 1, 2)
-    skips = []
-    for level, (c_in, c_out) in enumerate(zip(channels_in, widths, strict=True)):
-        x = build.block(x if level == 0 else _halve(x), f"encoder.{level}", c_in, c_out)
-        skips.append(x)
-    skips.pop()
-    for level, (fine, coarse) in reversed(list(enumerate(pairwise(widths)))):
+    images, x = _input(config, size, 0, _folded(config))
+    probabilities = _score(build, config, _decode(build, config, _encode(build, config, x)), size)
+    build.check_all_taken()
+    return Model([probabilities], [images], "unet")
+
+
+def build_parts(config: UNetConfig, weights: dict[str, FloatArray], size: tuple[int, int]) -> tuple[Model, ...]:
+    """Build the same in three parts, for engines that compute the middle one in another precision.
+
+    Encoder, decoder and head: the outputs of one are the inputs of the next, with channels last, so that nothing has to
+    be moved between them.
+    """
+    build = _Builder(weights)
+    images, x = _input(config, size, 0, _folded(config))
+    encoder = Model([_output(skip) for skip in _encode(build, config, x)], [images], "encoder")
+    inputs = [_input(config, size, level, width) for level, width in enumerate(config.widths)]
+    fine = _output(_decode(build, config, [x for _, x in inputs]))
+    decoder = Model([fine], [parameter for parameter, _ in inputs], "decoder")
+    features, x = _input(config, size, 0, config.widths[0])
+    head = Model([_score(build, config, x, size)], [features], "head")
+    build.check_all_taken()
+    return encoder, decoder, head
+
+
+def _folded(config: UNetConfig) -> int:
+    """Return the channels of a folded image."""
+    return config.in_slices * config.stem[0] * config.stem[1]
+
+
+def _input(config: UNetConfig, size: tuple[int, int], level: int, channels: int) -> tuple[Node, Node]:
+    """Return a parameter of a level's size, channels last, and what the convolutions take, channels first."""
+    height, width = (pixels // fold >> level for pixels, fold in zip(size, config.stem, strict=True))
+    parameter = ops.parameter([1, height, width, channels], np.float32)
+    return parameter, _transpose(parameter, 0, 3, 1, 2)
+
+
+def _output(x: Node) -> Node:
+    return _transpose(x, 0, 2, 3, 1)
+
+
+def _encode(build: _Builder, config: UNetConfig, x: Node) -> list[Node]:
+    """Return what each level sees, finest first."""
+    levels: list[Node] = []
+    for level, (c_in, c_out) in enumerate(pairwise((_folded(config), *config.widths))):
+        levels.append(build.block(_halve(levels[-1]) if levels else x, f"encoder.{level}", c_in, c_out))
+    return levels
+
+
+def _decode(build: _Builder, config: UNetConfig, levels: list[Node]) -> Node:
+    """Return the features of the finest level."""
+    *skips, x = levels
+    for level, (fine, coarse) in reversed(list(enumerate(pairwise(config.widths)))):
         x = build.block(ops.concat([_double(x), skips[level]], axis=1), f"decoder.{level}", coarse + fine, fine)
-    last = widths[0]
+    return x
+
+
+def _score(build: _Builder, config: UNetConfig, x: Node, size: tuple[int, int]) -> Node:
+    """Return probabilities of the classes in full resolution."""
+    last = config.widths[0]
     if config.filters is not None:
         x = ops.relu(build.conv(x, "filters", (last, config.filters), 1, bias=True))
         last = config.filters
-    x = build.conv(x, "head", (last, NUM_CLASSES * rows * columns), 1, bias=True)
-    build.check_all_taken()
-    return Model([ops.softmax(_unfold(x, config, size), axis=1)], [images], "unet")
+    x = build.conv(x, "head", (last, NUM_CLASSES * config.stem[0] * config.stem[1]), 1, bias=True)
+    return ops.softmax(_unfold(x, config, size), axis=1)
 
 
 def _halve(x: Node) -> Node:
