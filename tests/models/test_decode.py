@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, decode_slices, find_overhangs
+from skinoct.decode import (
+    DecodeConfig,
+    OrderedDecoder,
+    decode_pixel,
+    decode_slices,
+    find_overhangs,
+    for_slices_apart,
+    smooth_across_slices,
+)
 from skinoct.errors import OptionError
 from skinoct.labels import Label
 from skinoct.line_search import LANES, suited_lanes
@@ -59,6 +67,26 @@ def test_any_probabilities_give_ordered_columns_without_islands(
     assert np.all(np.diff(labels.astype(int), axis=1) >= 0)
     assert set(np.unique(labels)) <= {1, 2, 3, 4, 5}
     assert np.all((confidence >= 0) & (confidence <= 1))
+
+
+def test_smoothing_across_slices_keeps_a_steady_fall_and_calms_the_rest() -> None:
+    lines = np.repeat(skin_lines(1), 12, axis=1)
+    lines[2:] += 2 * np.arange(12, dtype=np.float32)[:, None] - 10
+    confidence = np.ones(lines.shape[1:], np.float32)
+    config = DecodeConfig()
+    np.testing.assert_allclose(smooth_across_slices(lines, confidence, ROWS, config), lines, atol=1e-3)
+    shaken = lines.copy()
+    shaken[2:] += np.random.default_rng(0).normal(0, 2, lines.shape[1:]).astype(np.float32)
+    calmed = smooth_across_slices(shaken, confidence, ROWS, config)
+    assert np.abs(calmed - lines)[2].mean() < 0.6 * np.abs(shaken - lines)[2].mean()
+    skin_moves = np.random.default_rng(1).normal(0, 3, (12, 1)).astype(np.float32)
+    moved = smooth_across_slices(shaken + skin_moves, confidence, ROWS, config)
+    np.testing.assert_allclose(moved - skin_moves, calmed, atol=1e-3)
+
+
+def test_slices_far_apart_are_smoothed_less() -> None:
+    config = DecodeConfig(smooth_slices=3, smooth_slices_um=6)
+    assert [for_slices_apart(config, z).smooth_slices for z in (None, 0.5, 2.0, 6.0, 60.0)] == [3, 3, 3, 1, 0.1]
 
 
 def test_lines_are_found_to_a_fraction_of_a_row() -> None:

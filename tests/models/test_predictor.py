@@ -208,6 +208,9 @@ def test_the_callers_pixel_size_wins(checkpoint: Checkpoint, engine: Engine) -> 
 def test_small_differences_of_pixel_size_are_not_resampled() -> None:
     assert plan_grid((224, 512), PixelSize(0.89, 0.91), 0.9, "t").same
     assert plan_grid((224, 512), PixelSize(0.45, 1.8), 0.9, "t").network == (112, 1024)
+    grid = plan_grid((400, 600), PixelSize(4.0, 1.2), 0.9, "t")
+    assert grid.network == (800, 800)  # not 1778 rows: pixels that coarse are enlarged twice at most
+    assert grid.network_um == 2.0
 
 
 def test_impossible_options_are_refused(checkpoint: Checkpoint, engine: Engine) -> None:

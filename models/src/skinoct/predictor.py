@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinoct.checkpoint import Checkpoint
-from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, find_overhangs
+from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, find_overhangs, for_slices_apart
 from skinoct.engines import Engine, make_engine
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
 from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity, normalize, sample_indices
@@ -36,6 +36,9 @@ PLAUSIBLE_UM = (0.1, 10.0)
 RESCALE_TOLERANCE = 0.04
 """Smaller relative differences of pixel size are left to the network: resampling would blur more than it
 cures."""
+MAX_ENLARGEMENT = 2.0
+"""Coarser images are not enlarged any further: it would only blur them, at the price of its square. The network meets
+skin of every scale in training."""
 LABELS_IN_MEMORY = 256 * 2**20
 """Bytes of ``pixel`` labels above which they are kept in a temporary file."""
 _REFERENCE_PIXELS = 224 * 512
@@ -131,6 +134,7 @@ class Predictor:
         config = DecodeConfig(
             **{**self.card.decode, "band_thickness_px": self.card.band_thickness_um / grid.network_um}
         )
+        config = for_slices_apart(config, size.z if size is not None else None)
         blocks = self._probabilities(tomogram, grid, progress, cancelled)
         if decode == "ordered":
             boundaries, confidence, overhang = _decode_ordered(blocks, grid, config, shape)
@@ -261,8 +265,8 @@ def plan_grid(image: tuple[int, int], size: PixelSize | None, model_um: float, n
                 kind="implausible-pixel-size",
             )
     rows, columns = (
-        pixels if abs(um / model_um - 1) <= RESCALE_TOLERANCE else max(1, round(pixels * um / model_um))
-        for pixels, um in zip(image, (size.y, size.x), strict=True)
+        pixels if abs(ratio - 1) <= RESCALE_TOLERANCE else max(1, round(pixels * min(ratio, MAX_ENLARGEMENT)))
+        for pixels, ratio in zip(image, (size.y / model_um, size.x / model_um), strict=True)
     )
     return Grid(image, (rows, columns), size.y * image[0] / rows)
 

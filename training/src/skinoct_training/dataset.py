@@ -191,7 +191,7 @@ def read_labels(case: Case, shape: tuple[int, int, int], options: LabelOptions, 
             return _labels_from_rois(read_roi_set(case.annotation, name=case.annotation_name), shape, options, pixel_um)
         stack = read_tomogram(case.annotation, name=case.annotation_name)
     except (RoiError, TomogramError) as error:
-        named = str(error).startswith(case.annotation_name)
+        named = case.annotation_name in str(error)
         raise DatasetError(str(error) if named else f"{case.annotation_name}: {error}", kind=error.kind) from None
     if stack.voxels.shape != shape:
         raise DatasetError(

@@ -9,6 +9,7 @@ widths are those of an ordinary U-Net of the size that a CPU can train.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from skinoct_training.augment import AugmentConfig
@@ -30,3 +31,8 @@ PAPER_SETTINGS: dict[str, Any] = {
     "decode_validation": "pixel",
 }
 """Settings that differ from ``TrainConfig``'s defaults."""
+
+
+def is_papers(class_weights: Sequence[float]) -> bool:
+    """Tell by its loss weights whether a checkpoint was trained with the paper's recipe."""
+    return tuple(class_weights) == PAPER_CLASS_WEIGHTS

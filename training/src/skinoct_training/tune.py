@@ -28,7 +28,7 @@ CANDIDATES: dict[str, tuple[Any, ...]] = {
     "dej_step_price": (0.3, 1.0, 3.0, 8.0, 25.0, 60.0),
     "dej_reach": (1, 2, 3),
     "smooth_columns": (1.0, 2.0, 3.0, 5.0, 8.0),
-    "smooth_slices": (0.0, 1.0, 2.0),
+    "smooth_slices": (0.0, 1.0, 2.0, 3.0, 5.0),
     "floor": (0.005, 0.02, 0.05, 0.1),
 }
 """Values that are tried, in this order."""

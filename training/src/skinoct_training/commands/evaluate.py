@@ -30,17 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Evaluate and say the figures that matter."""
     from skinoct.checkpoint import open_checkpoint, save_checkpoint
+    from skinoct.errors import OptionError
     from skinoct.predictor import Predictor
     from skinoct_training.dataset import find_cases
     from skinoct_training.evaluate import EvaluationOptions, card_figures, evaluate, report
+    from skinoct_training.paper import is_papers
     from skinoct_training.report import ROWS, look_up, new_folder, number, write_report
 
     checkpoint = open_checkpoint(args.checkpoint)
     cases = find_cases(args.data, args.labels)
+    paper = open_checkpoint(args.paper) if args.paper else None
+    if paper is not None and not is_papers(paper.card.class_weights):
+        raise OptionError(f"{paper.card.name} was not trained with --recipe paper, so --paper cannot be it.")
     options = EvaluationOptions(
         labels=label_options(args),
         by_slice=args.split == "by-slice",
-        paper=open_checkpoint(args.paper) if args.paper else None,
+        paper=paper,
     )
     folder = new_folder(args.out)
     predictor = Predictor(checkpoint, threads=args.threads)

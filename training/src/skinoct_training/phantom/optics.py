@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.special import expit
 
 from skinoct_training.phantom.fields import FloatArray, blur, smooth_noise
 from skinoct_training.phantom.geometry import Surfaces
@@ -64,7 +65,8 @@ def gains(rng: np.random.Generator, spec: Spec) -> FloatArray:
     y = np.arange(rows, dtype=np.float32)
     phase = rng.uniform(0, 6.28, (slices, 1)).astype(np.float32)
     fringe = 1 + optics.fringes * np.sin(2 * np.pi * y[None] / rng.uniform(6, 60) + phase)
-    return np.asarray(gain * (row * fringe * frame[:, None]).clip(0.1)[:, :, None], np.float32)
+    deeper = np.exp(np.float32(optics.depth_gain) * y / rows)
+    return np.asarray(gain * (row * fringe * frame[:, None] * deeper).clip(0.1)[:, :, None], np.float32)
 
 
 def shadows(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> FloatArray:
@@ -81,7 +83,7 @@ def shadows(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> FloatAr
         center = rng.uniform(0, shape[2]) + drift + rng.uniform(-0.25, 0.25) * depth / grid.x_um
         strength = rng.uniform(0.4, 0.85) if hair else rng.uniform(0.15, 0.7)
         start = rng.uniform(0, 40) if hair or rng.random() < 0.5 else rng.uniform(40, 160)
-        stripe = np.exp(-(((x[None, None] - center) / width) ** 2)) / (1 + np.exp(-(depth - start) / 6))
+        stripe = np.exp(-(((x[None, None] - center) / width) ** 2)) * expit((depth - start) / 6)
         result *= 1 - strength * stripe
     return result * furrow_shade(rng, spec, surfaces, depth)
 
@@ -89,7 +91,7 @@ def shadows(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> FloatAr
 def furrow_shade(rng: np.random.Generator, spec: Spec, surfaces: Surfaces, depth: FloatArray) -> FloatArray:
     """Light that a furrow's walls keep from what lies below it (Z, Y, X); ``depth`` is um below the skin."""
     blocked = np.clip(surfaces.furrow / 40.0, 0, 1) ** 0.7
-    fade = np.exp(-np.maximum(depth, 0) / rng.uniform(60, 400)) / (1 + np.exp(-(depth - rng.uniform(0, 15)) / 4))
+    fade = np.exp(-np.maximum(depth, 0) / rng.uniform(60, 400)) * expit((depth - rng.uniform(0, 15)) / 4)
     return np.asarray(1 - spec.optics.furrow_shade * blocked[:, None] * fade, np.float32)
 
 

@@ -90,6 +90,11 @@ class Look:
     glass: float
     glass_band_um: float
     """Thickness of glass that is bright above its surface line; 0 where only the surface shines."""
+    glass_edge: float
+    """Width of the edges of that line, relative to those in FF-OCT."""
+    entrance: float
+    """Factor of the line in which the light enters the skin; 1 in FF-OCT, where none is seen."""
+    entrance_um: float
     medium: float
     corneum: float
     corneum_stripes: float
@@ -149,6 +154,8 @@ class Optics:
     shadows: int
     furrow_shade: float
     """Light lost below a deep furrow: 0 none, 1 all."""
+    depth_gain: float
+    """Exponent of the gain from top to bottom by which a microscope's software makes up for attenuation."""
     grains: float
     """Noise of single pixels, relative to the epidermis."""
     bits: int
@@ -187,11 +194,13 @@ def _chance(rng: np.random.Generator, share: float) -> bool:
 def _draw_grid(rng: np.random.Generator, wide: bool, slices: int) -> Grid:
     if not wide:
         return Grid((slices, 224, 512), 0.9, 0.9, 0.9)
+    told_um = UNCALIBRATED_UM if _chance(rng, 0.35) else None
     # Deep fields end in darkness far below the DEJ, which must not be taken for the dark medium.
     y_um = _log_uniform(rng, 1.4, 2.4) if _chance(rng, 0.4) else _log_uniform(rng, 0.5, 1.4)
+    if told_um is not None:
+        y_um = _log_uniform(rng, 0.5, 4.5)
     x_um = y_um * _log_uniform(rng, 0.6, 2.0)
-    z_um = x_um * _log_uniform(rng, 0.7, 4.0)
-    return Grid((slices, 224, 512), z_um, y_um, x_um, UNCALIBRATED_UM if _chance(rng, 0.35) else None)
+    return Grid((slices, 224, 512), x_um * _log_uniform(rng, 0.7, 4.0), y_um, x_um, told_um)
 
 
 def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
@@ -210,11 +219,13 @@ def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
         corneum, cellular = corneum * min(share, 1.6), cellular * min(share, 1.6)
     papilla = _uniform(rng, *site.papilla_um) * float(np.clip(1 - 0.12 * decades, 0.25, 1.1))
     gap = _uniform(rng, 0, 60) if _chance(rng, 0.85) else _uniform(rng, 60, 90)
-    gap = min(gap, max(0.0, depth_um - corneum - cellular - 15))
+    pane = _uniform(rng, 0.5, 12) if _chance(rng, 0.8) else _uniform(rng, 12, 60 if wide else 30)
+    if wide and _chance(rng, 0.4):
+        gap = depth_um * _uniform(rng, 0, 0.45)
+    gap = min(gap, max(0.0, depth_um - corneum - cellular - 15 - (pane if wide else 0)))
     if wide:
         gap = gap if _chance(rng, 0.85) else -_uniform(rng, 0, 0.5) * (corneum + cellular)
         gap = gap if _chance(rng, 0.96) else max(gap, depth_um - _uniform(rng, 0.1, 1.0) * (corneum + cellular))
-    pane = _uniform(rng, 0.5, 12) if _chance(rng, 0.8) else _uniform(rng, 12, 30)
     if _chance(rng, 0.35 if wide else 0.08):
         pane = -10.0
     return Anatomy(
@@ -246,6 +257,9 @@ def _draw_look(rng: np.random.Generator, wide: bool) -> Look:
     look = Look(
         glass=_uniform(rng, 3, 8),
         glass_band_um=_uniform(rng, 1, 4) if _chance(rng, 0.3) else 0.0,
+        glass_edge=1.0,
+        entrance=1.0,
+        entrance_um=1.0,
         medium=_uniform(rng, 0.0, 0.06),
         corneum=_uniform(rng, 2.2, 5.0),
         corneum_stripes=_uniform(rng, 0.1, 0.9),
@@ -278,7 +292,10 @@ def _widen_look(rng: np.random.Generator, look: Look) -> Look:
     return replace(
         look,
         glass=_log_uniform(rng, 0.3, 10),
-        glass_band_um=_uniform(rng, 1, 10) if _chance(rng, 0.4) else 0.0,
+        glass_band_um=_log_uniform(rng, 1, 60) if _chance(rng, 0.4) else 0.0,
+        glass_edge=_log_uniform(rng, 1, 8) if _chance(rng, 0.4) else 1.0,
+        entrance=_log_uniform(rng, 1.3, 8) if _chance(rng, 0.35) else 1.0,
+        entrance_um=_log_uniform(rng, 1, 12),
         medium=_log_uniform(rng, 0.01, 0.2) if _chance(rng, 0.93) else _uniform(rng, 0.2, 0.7),
         corneum=_log_uniform(rng, 0.35, 5),
         corneum_stripes=_uniform(rng, 0, 0.9),
@@ -319,6 +336,7 @@ def _draw_optics(rng: np.random.Generator, wide: bool) -> Optics:
         hairs=int(rng.poisson(0.3)),
         shadows=int(rng.poisson(1.5)),
         furrow_shade=_uniform(rng, 0.1, 0.8),
+        depth_gain=0.0,
         grains=_uniform(rng, 0.02, 0.06),
         bits=8 if _chance(rng, 0.8) else 16,
     )
@@ -341,5 +359,6 @@ def _draw_optics(rng: np.random.Generator, wide: bool) -> Optics:
         fringes=_uniform(rng, 0.03, 0.25) if _chance(rng, 0.25) else 0.0,
         shadows=int(rng.poisson(2.0)),
         furrow_shade=_uniform(rng, 0.0, 0.8),
+        depth_gain=_uniform(rng, 0, 1.8) if _chance(rng, 0.3) else 0.0,
         grains=_log_uniform(rng, 0.01, 0.25),
     )
