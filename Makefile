@@ -84,9 +84,10 @@ data/ablation-held-out: | $(STAMP)
 bench-finetune: $(STAMP)  ## Fine-tune the default checkpoint on one tomogram, under 15 minutes; writes docs/fine-tuning.md
 	$(BIN)/python tests/e2e/finetune.py
 
-faults: $(STAMP)  ## Kill, stop and starve a server, and see that nothing is lost
+faults: $(STAMP)  ## Kill, stop and starve a server, and see that nothing is lost; adds to docs/benchmarks.md
 	$(BIN)/python -m pytest tests/server/test_faults.py tests/server/test_admission.py \
 	    tests/server/test_models.py tests/server/test_codec.py tests/server/test_together.py -v
+	$(BIN)/python tests/server/faults.py
 
 hostile: $(STAMP)  ## Send hostile files, 100 000 mutations and fuzzed requests
 	$(BIN)/python tests/server/hostile.py

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
 
+import httpx
 import pytest
+
+from skinoct_server.app import create_app
+from skinoct_server.settings import Settings
 
 FILES = {
     "labels.tif": "image/tiff",
@@ -69,3 +74,25 @@ def test_the_same_bytes_come_out(start_server, make_tiff, tmp_path, device):
     server = start_server(*data, "--batch", "3")
     assert over_http(server, body) == expected, "after a restart, with batches of another size"
     assert as_job(server, job) == expected, "kept over the restart"
+
+
+def test_the_application_answers_alike_wherever_it_runs(live_server, tiny_models, make_tiff):
+    """It is a plain ASGI application, which other servers, such as Ray Serve, run in the place of ours."""
+    body = make_tiff(3, 60, 90, seed=3)
+    app = create_app(Settings(models=tiny_models, threads=1))
+
+    async def ask() -> dict[str, bytes]:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120) as http,
+        ):
+            async with asyncio.timeout(120):
+                while (await http.get("/readyz")).status_code != 200:
+                    await asyncio.sleep(0.05)
+            return {
+                name: (await http.post("/segment", content=body, headers={"Accept": accept})).content
+                for name, accept in FILES.items()
+            }
+
+    assert asyncio.run(ask()) == over_http(live_server, body)

@@ -50,6 +50,13 @@ def test_bench_switches():
     assert "0 of 6 switches" in told
 
 
+def test_faults(tiny_models):
+    table, told = run("faults.py", "--short", "--models", tiny_models, most=1)
+    assert table.count("| 3 | 0 | 0 |") == 4, table
+    assert "Lost or wrong: 0 (target 0)." in table
+    assert "the server killed" in told
+
+
 def test_mutations():
     table, told = run("mutations.py", "--count", 10_000 // 20, "--first", 3)
     assert "refused (" in table
