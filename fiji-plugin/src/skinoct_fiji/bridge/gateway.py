@@ -164,9 +164,12 @@ class Gateway:
         return "" if answer is None else str(answer)
 
     def running(self) -> bool:
-        """Whether ImageJ's window is still open."""
-        window = self.IJ.getInstance()
-        return window is not None and not bool(window.quitting())
+        """Whether ImageJ's window is still open; also while it asks whether to save, when somebody quits."""
+        try:
+            window = self.IJ.getInstance()
+            return window is not None and bool(window.isDisplayable())
+        except jpype.JVMNotRunning:  # a Fiji ends Java by itself
+            return False
 
 
 def wrapped(sentence: str) -> str:
