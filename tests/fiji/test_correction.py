@@ -125,6 +125,47 @@ def test_bands_in_pieces_are_interpolated_where_both_slices_have_them(either, fa
     assert np.flatnonzero(dej[:, 10]).tolist() == [42, 43, 44, 45, 46, 47]
 
 
+OTHERS = {
+    "behind the last slice": ("JClass('ij.gui.Roi')(10, 10, 20, 20)", 9, "lies on slice 9, 'skin' has 6"),
+    "point": ("JClass('ij.gui.PointRoi')(10, 10)", 2, "of type point, which covers no area"),
+    "text": ("JClass('ij.gui.TextRoi')(10, 10, 'look')", 2, "of type text, which covers no area"),
+    "arrow": ("JClass('ij.gui.Arrow')(10.0, 10.0, 60.0, 20.0)", 2, "of type arrow, which covers no area"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_roi_that_belongs_to_no_layer_is_named(either, fake, tmp_path, kind):
+    """What training could not read is not saved for it."""
+    made, number, words = OTHERS[kind]
+    export_and_move(either, fake, [2])
+    either(f"other = {made}; other.setName('mark'); other.setPosition({number}); manager.addRoi(other)")
+    words_of = sentence(either, f'run("Save correction for training...", "folder=[{tmp_path}] name=p");')
+    assert f"ROI mark {'is ' if number == 2 else ''}{words}" in words_of
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_are_tomograms_of_their_own(either, fake, tmp_path):
+    """Two frames of three slices: what was drawn on the one is not saved with the other."""
+    either("img = ij.IJ.createImage('skin', '8-bit ramp', 128, 100, 6)")
+    either("img.setDimensions(1, 3, 2); img.setOpenAsHyperStack(True); img.show()")
+    for frame in (1, 2):
+        either(f"img.setPosition(1, 1, {frame})")
+        run(either, "Export layers to ROI Manager", f"server={fake.url}")
+    either("manager = ij.RoiManager.getInstance2()")
+    for index, rows in ((1, 5.0), (5, 9.0)):
+        either(f"roi = manager.getRoi({index}); roi.setLocation(roi.getXBase(), roi.getYBase() + {rows})")
+    for frame, number in ((1, 2), (2, 3)):
+        either(f"img.setPosition(1, 1, {frame})")
+        run(either, "Save correction for training...", f"folder=[{tmp_path}] name=frame-{frame}")
+        assert slices_of(tmp_path / f"frame-{frame}", "corrected") == [number]
+        assert slices_of(tmp_path / f"frame-{frame}", "model", "model-output.zip") == sorted({1, 2, 3} - {number})
+    either("manager.runCommand('Deselect')")
+    for index in (5, 4, 3):
+        either(f"manager.select({index}); manager.runCommand('Delete')")
+    words = sentence(either, f'run("Save correction for training...", "folder=[{tmp_path}] name=p");')
+    assert "of other frames of 'skin'" in words
+
+
 def test_nothing_is_left_behind_when_the_image_cannot_be_written(quiet, fake, tmp_path):
     export_and_move(quiet, fake, [2])
     (tmp_path / "file").write_text("no folder")

@@ -93,17 +93,20 @@ class Stack:
         """Return ImageJ's stack index (1-based) of slice ``index`` (0-based)."""
         return int(self.image.getStackIndex(*self.position(index)))
 
-    def index_of(self, stack_index: int) -> int:
-        """Return the slice (0-based) of the tomogram that lies at ImageJ's stack index (1-based)."""
-        return int(self.image.convertIndexToPosition(stack_index)[self._along]) - 1
+    def place_of(self, stack_index: int) -> tuple[int, int, int]:
+        """Return channel, slice and frame (1-based) at ImageJ's stack index (1-based), also behind the last slice."""
+        if stack_index > int(self.image.getStackSize()):
+            return self.position(stack_index - 1)
+        channel, depth, frame = (int(number) for number in self.image.convertIndexToPosition(stack_index))
+        return channel, depth, frame
 
-    def index_of_position(self, place: tuple[int, int, int]) -> int | None:
+    def index_of(self, place: tuple[int, int, int]) -> int | None:
         """Return the slice (0-based) of a channel, slice and frame (1-based; 0: any); None when it is any."""
         return place[self._along] - 1 if place[self._along] > 0 else None
 
-    def shown_index(self) -> int:
-        """Return the slice (0-based) in view."""
-        return self.index_of(int(self.image.getCurrentSlice()))
+    def in_frame(self, place: tuple[int, int, int]) -> bool:
+        """Whether a channel, slice and frame (1-based; 0: any) are of this tomogram: other frames are other ones."""
+        return self._along == 2 or place[2] in (0, self._shown[2])
 
     def read(self, index: int, region: Region) -> npt.NDArray[Any]:
         """Return one slice of a region as an array (Y, X); ``index`` counts from the region's first slice."""

@@ -17,7 +17,8 @@ from skinoct_fiji.bridge.images import Region, Stack
 TAG = "skinoct"
 """Property that marks an ROI of an overlay as ours; it is saved inside the TIFF. Its value is the class."""
 POLYGON, TRACED = 2, 4
-"""Types of ``ij.gui.Roi``."""
+LINES = (5, 6, 7)
+"""Types of ``ij.gui.Roi``; lines are straight, segmented or free."""
 EXPORTED = "skinoct-model"
 """Property that an exported ROI keeps while it is as the model drew it."""
 
@@ -195,14 +196,21 @@ def manager_rois() -> list[Any]:
     return [] if manager is None else list(manager.getRoisAsArray())
 
 
-def slice_of(roi: Any, stack: Stack) -> int | None:
-    """Return the slice (0-based) of the tomogram that an ROI belongs to; None when it does not tell."""
+def place_of(roi: Any, stack: Stack) -> tuple[int, int, int]:
+    """Return channel, slice and frame (1-based; 0: any) of an ROI."""
     if roi.hasHyperStackPosition():
-        place = (int(roi.getCPosition()), int(roi.getZPosition()), int(roi.getTPosition()))
-        return stack.index_of_position(place)
-    if int(roi.getPosition()) > 0:
-        return stack.index_of(int(roi.getPosition()))
-    return 0 if stack.count == 1 else None
+        return int(roi.getCPosition()), int(roi.getZPosition()), int(roi.getTPosition())
+    position = int(roi.getPosition())
+    if position > 0:
+        return stack.place_of(position)
+    return (1, 1, 1) if stack.count == 1 else (0, 0, 0)
+
+
+def covers_area(roi: Any) -> bool:
+    """Whether an ROI is an area, or a line with a width: a point, an angle, an arrow or a text is of no layer."""
+    if str(roi.getTypeAsString()) in ("Text", "Image", "Arrow"):
+        return False
+    return bool(roi.isArea()) or int(roi.getType()) in LINES
 
 
 def as_exported(roi: Any) -> bool:

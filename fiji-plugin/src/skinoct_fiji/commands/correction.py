@@ -122,19 +122,38 @@ def _drawn(stack: Stack, options: CorrectionOptions) -> list[Drawn]:
     otherwise = label_from_name(options.roi_class)
     if otherwise is None:
         raise OptionError(f"roi_class={options.roi_class} is no class. Give one such as dej or {IGNORE_NAME}.")
-    found = [_read(roi, stack, otherwise) for roi in rois]
+    found = [drawn for roi in rois if (drawn := _read(roi, stack, otherwise)) is not None]
+    if not found:
+        raise ImageError(
+            f"All ROIs in the ROI Manager are of other frames of '{stack.title}'. Go to the frame that they were drawn "
+            "on, then try again."
+        )
     # Who mends one piece of a layer has looked at its other pieces in that slice.
     touched = {(roi.index, roi.label) for roi in found if roi.corrected}
     return [replace(roi, corrected=(roi.index, roi.label) in touched) for roi in found]
 
 
-def _read(roi: Any, stack: Stack, otherwise: Label) -> Drawn:
+def _read(roi: Any, stack: Stack, otherwise: Label) -> Drawn | None:
+    """Return an ROI with its slice and class; None when it is of another frame, which is another tomogram."""
     name = str(roi.getName())
-    index = overlays.slice_of(roi, stack)
+    place = overlays.place_of(roi, stack)
+    index = stack.index_of(place)
     if index is None:
         raise RoiError(
             f"ROI {name} does not tell its slice. Go to the slice, select it, press Update in the ROI Manager."
         )
+    if index >= stack.count:
+        raise RoiError(
+            f"ROI {name} lies on slice {index + 1}, '{stack.title}' has {stack.count}. Click on the image that it was "
+            "drawn on, or delete it from the ROI Manager."
+        )
+    if not overlays.covers_area(roi):
+        raise RoiError(
+            f"ROI {name} is of type {str(roi.getTypeAsString()).lower()}, which covers no area. Delete it from the ROI "
+            "Manager."
+        )
+    if not stack.in_frame(place):
+        return None
     label = label_from_name(name)
     return Drawn(
         index,
