@@ -138,6 +138,33 @@ def test_second_click_while_running_is_answered(either, fake):
     either.until(f"len({OURS}) == 6")
 
 
+def test_help_settings_and_colors_can_be_used_meanwhile(either, fake):
+    open_stack(either)
+    macro(either, f'run("Segment skin", "server={fake.url} slices=1-2"); return "done";')
+    assert finished(either) == "done"
+    fake.slices_per_second = 0.01
+    either.choose("Plugins", "Skin", "Segment skin")
+    either.until("window('Segment skin') is not None")
+    either.ok("Segment skin")
+    either.until("'slice 0 of 6' in status()")
+    either.choose("Plugins", "Skin", "Help on Skin")
+    title = either.until("next((t for t in ('skinoct', 'skinoct 0.1.0') if window(t) is not None), None)")
+    assert "not for clinical use" in either.message(title)
+    either.choose("Plugins", "Skin", "Server settings...")
+    either.until("window('Server settings') is not None")
+    either.cancel("Server settings")
+    for _ in range(2):
+        either.choose("Plugins", "Skin", "Layer display...")
+        either.until("window('Layer display...') is not None")
+    assert "Layer display is open already" in either.message()
+    either.cancel("Layer display...")
+    either.focus("skin")
+    either.xdotool("key", "Escape")
+    either.until("'stopped' in status()")
+    assert len(fake.deleted) == 1
+    assert either(f"len({OURS})") == 2
+
+
 def test_result_goes_to_the_image_it_was_asked_for(either, fake):
     open_stack(either)
     fake.slices_per_second = 4.0

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from skinoct.checkpoint import Architecture, Card, Checkpoint, save_checkpoint
-from skinoct.engines import make_engine
+from skinoct.engines import make_engine, why
 from skinoct.engines.fold import fold_into
 from skinoct.engines.openvino_engine import OpenVinoEngine
+from skinoct.engines.processor import instruction_set
 from skinoct.errors import CheckpointError, OptionError
 from skinoct.golden import SHAPE, golden_slice
 from skinoct.predictor import Predictor
@@ -175,6 +176,34 @@ def test_labels_do_not_depend_on_the_engine(checkpoint: Checkpoint) -> None:
         for name in ("torch", "openvino")
     ]
     assert (answers[0] == answers[1]).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("sse2 avx2 avx512f avx512_bf16 amx_bf16", "AMX with bfloat16"),
+        ("sse2 avx2 avx512f avx512_bf16", "AVX-512 with bfloat16"),
+        ("sse2 avx2 avx512f", "AVX-512 without bfloat16"),
+        ("sse2 avx2", "AVX2"),
+        ("sse2 sse4_2", "no AVX2, so that segmenting is slow; use a newer processor"),
+    ],
+)
+def test_the_instruction_set_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, words: str) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr("skinoct.engines.processor.CPUINFO", info)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert instruction_set().startswith(words)
+
+
+def test_an_engine_says_why_it_computes_as_it_does(checkpoint: Checkpoint) -> None:
+    for name in ("torch", "openvino"):
+        engine = make_engine(checkpoint, name, threads=1)
+        reason = why(engine)
+        assert instruction_set() in reason or "golden slice" in reason
+        if name == "openvino":
+            words = {"f32": "float32", "mixed": "with the decoder", "bf16": "in bfloat16"}
+            assert reason.startswith(words[engine.name.rsplit("-", 1)[1]])
 
 
 def test_a_missing_package_is_said(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_a_client_that_goes_away_while_it_sends_leaves_one_line(start_server):
 def test_doctor(tiny_models, capsys):
     assert main(["doctor", "--models", str(tiny_models), "--port", "0", "--max-pending-bytes", "1000000"]) == 0
     report = capsys.readouterr().out
-    for topic in ("skinoct", "GPU", "model tiny", "memory", "disk", "port"):
+    for topic in ("skinoct", "processor", "GPU", "model tiny", "memory", "disk", "port"):
         assert f"ok      {topic}" in report, report
 
 

@@ -20,6 +20,8 @@ ENTRIES: dict[str, Command] = {
     help.HELP: help.show_help,
 }
 """Label to command, in the order of the menu."""
+BESIDE = (layers.DISPLAY, help.SETTINGS, help.HELP)
+"""Entries that can be used while another one is at work."""
 
 
 def open_imagej(installation: Installation, *, server: str | None = None, memory: str = "2g") -> Gateway:
@@ -28,7 +30,7 @@ def open_imagej(installation: Installation, *, server: str | None = None, memory
     ij = Gateway()
     if server is not None:
         ij.remember({"server": server})
-    Front(ij, ENTRIES).install()
+    Front(ij, ENTRIES, BESIDE).install()
     ij.status("skinoct is ready: Plugins > Skin > Segment skin")
     return ij
 
@@ -43,7 +45,7 @@ def run_macro(installation: Installation, text: str, argument: str = "", *, memo
     """
     start(installation, memory=memory, window=False)
     ij = Gateway()
-    Front(ij, ENTRIES).install()
+    Front(ij, ENTRIES, BESIDE).install()
     return ij.evaluate(text, argument)
 
 

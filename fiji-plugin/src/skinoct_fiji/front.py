@@ -2,6 +2,9 @@
 
 ImageJ calls ``Front.execute`` on a thread of its own. The work runs on ours: after a click ImageJ goes on at
 once; a macro waits, because its next line needs the result. Escape is watched while it runs.
+
+One entry at a time works on an image or on the server. Those that only show something (help, settings, colors) open
+beside it, each of them once.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from skinoct.errors import Cancelled, SkinoctError
@@ -44,12 +48,13 @@ Command = Callable[[Run], None]
 
 
 class Front:
-    """Runs the commands, one that works on the server at a time."""
+    """Runs the commands, one at a time but for those in ``beside``."""
 
-    def __init__(self, ij: Gateway, commands: Mapping[str, Command]) -> None:
+    def __init__(self, ij: Gateway, commands: Mapping[str, Command], beside: Collection[str] = ()) -> None:
         self.ij = ij
         self._commands = dict(commands)
-        self._busy = threading.Lock()
+        self._beside = frozenset(beside)
+        self._busy: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._now = ""
 
     def install(self) -> None:
@@ -61,17 +66,26 @@ class Front:
         """Run an entry; called by ImageJ, on the thread that it runs commands on."""
         call = self.ij.current_call(label)
         run = Run(self.ij, call)
-        if not self._busy.acquire(blocking=False):
-            self.ij.fail(call, f"{self._now} is still at work. Wait until it is done, or press Escape to stop it.")
+        if not self._lock(label).acquire(blocking=False):
+            self.ij.fail(call, self._occupied(label))
             return
-        self._now = label.removesuffix("...")
-        self.ij.reset_escape()
+        if label not in self._beside:
+            self._now = label.removesuffix("...")
+            self.ij.reset_escape()
         in_background(f"skinoct {label}", lambda: self._work(run))
         if not call.macro:
             return
         self.ij.wait_for(run._finished)
         if run.error is not None and not self.ij.macro_stopped():
             self.ij.fail(call, str(run.error))
+
+    def _lock(self, label: str) -> threading.Lock:
+        return self._busy[label if label in self._beside else ""]
+
+    def _occupied(self, label: str) -> str:
+        if label in self._beside:
+            return f"{label.removesuffix('...')} is open already. Close that window first."
+        return f"{self._now} is still at work. Wait until it is done, or press Escape to stop it."
 
     def _work(self, run: Run) -> None:
         try:
@@ -84,11 +98,17 @@ class Front:
         except SkinoctError as error:
             run.error = error
             run.status("not done", 1.0)
+        except OSError as error:
+            run.error = FijiError(
+                f"{error.filename or 'A file'} cannot be read or written ({error.strerror or error}). Make room, or "
+                "give another folder; your image is unchanged."
+            )
+            run.status("not done", 1.0)
         except BaseException as error:
             run.error = _unexpected(error)
             run.status("not done", 1.0)
         finally:
-            self._busy.release()
+            self._lock(run.call.command).release()
             run._finished.set()
         if run.error is not None and not run.call.macro:
             self.ij.fail(run.call, str(run.error))
@@ -99,7 +119,6 @@ def _unexpected(error: BaseException) -> FijiError:
     if os.environ.get("SKINOCT_TRACE") or sys.stderr.isatty():
         traceback.print_exception(error, file=sys.stderr)
     return FijiError(
-        f"Something went wrong that should not ({type(error).__name__}: {error}). Your image is "
-        f"unchanged. Start "
+        f"Something went wrong that should not ({type(error).__name__}: {error}). Your image is unchanged. Start "
         "with SKINOCT_TRACE=1 set and send the text in the terminal to the maintainers of skinoct."
     )

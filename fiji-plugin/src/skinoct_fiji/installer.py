@@ -12,8 +12,8 @@ from skinoct_fiji.failures import FijiError
 
 MENU = PurePosixPath("scripts/Plugins/Skin")
 LIBRARY = PurePosixPath("lib/skinoct")
-MARK = "skinoct"
-"""A word in each of our files, so that nobody else's file is ever replaced or removed."""
+MARK = b"// skinoct: "
+"""What each of our files begins with, so that nobody else's file is ever replaced or removed."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,30 @@ def install(fiji: Path) -> list[Path]:
             path.write_bytes(content)
     except OSError as error:
         raise FijiError(
-            f"{fiji} cannot be written to ({error.strerror}). Run this as its owner, or install into a "
-            f"Fiji of "
+            f"{fiji} cannot be written to ({error.strerror}). Run this as its owner, or install into a Fiji of "
             "your own."
         ) from error
     return [path for path, _ in wanted]
 
 
 def uninstall(fiji: Path) -> list[Path]:
-    """Remove the scripts from a Fiji, and the folders that are empty then. Returns the files removed."""
+    """Remove the scripts from a Fiji, and the folders that are empty then. Returns the files removed.
+
+    Raises
+    ------
+    FijiError
+        When it is no Fiji or cannot be written to.
+    """
     _require_fiji(fiji)
+    try:
+        return _remove(fiji)
+    except OSError as error:
+        raise FijiError(
+            f"{error.filename} cannot be removed ({error.strerror}). Close Fiji, and run this as the owner of {fiji}."
+        ) from error
+
+
+def _remove(fiji: Path) -> list[Path]:
     removed = []
     for folder in (fiji / MENU, fiji / LIBRARY):
         for path in sorted(folder.glob("*.bsh")):
@@ -95,7 +109,7 @@ def installed(fiji: Path) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    return MARK in path.read_text("utf-8", errors="replace")
+    return path.is_file() and path.read_bytes().startswith(MARK)
 
 
 def _require_fiji(fiji: Path) -> None:

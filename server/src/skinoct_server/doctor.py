@@ -9,6 +9,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from skinoct import __version__
@@ -33,22 +34,26 @@ def _versions(_settings: Settings) -> Iterator[Finding]:
 
 
 def _engine(_settings: Settings) -> Iterator[Finding]:
+    from skinoct.engines.processor import instruction_set
+
+    yield Finding(True, "processor", f"{os.cpu_count()} cores, {instruction_set()}")
     try:
         import torch
     except ImportError:
-        yield Finding(False, "torch", "not installed. Run: pip install 'skinoct[torch]'")
+        if find_spec("openvino") is None:
+            yield Finding(False, "torch", "not installed. Run: pip install 'skinoct[torch]'")
         return
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
         yield Finding(free > 2 * GIB, "GPU", f"{name}, {size_text(free)} of {size_text(total)} free")
     else:
-        yield Finding(True, "GPU", f"none; the CPU segments, with {os.cpu_count()} cores (torch {torch.__version__})")
+        yield Finding(True, "GPU", f"none; the CPU segments (torch {torch.__version__})")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
     from skinoct.checkpoint import default_models_dir, list_checkpoints, load_checkpoint
-    from skinoct.engines import make_engine
+    from skinoct.engines import make_engine, why
     from skinoct_server.library import check_golden_slice
 
     folder = settings.models or default_models_dir()
@@ -62,7 +67,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
             check_golden_slice(checkpoint, engine)
             sha256 = checkpoint.card.weights_sha256
             text = f"sha256 {sha256[:12]}... fits its card, {engine.name} answers the golden slice as it should"
-            yield Finding(True, f"model {name}", text)
+            yield Finding(True, f"model {name}", f"{text}; {why(engine)}")
         except SkinoctError as error:
             yield Finding(False, f"model {name}", str(error))
 

@@ -142,12 +142,12 @@ class Library:
         }
 
     def warm_up(self) -> None:
-        """Segment one slice, so that what is compiled at first use is there before the first tomogram."""
+        """Segment one slice of the usual size: what is compiled at first use is there before the first tomogram."""
         name = next(iter(self._infos), None)
         if name is None:
             return
         model = self.model(self._infos[name].sha256)
-        voxels = (golden_slice(1)[0] * 255).astype(np.uint8)
+        voxels = np.tile((golden_slice(1)[0] * 255).astype(np.uint8), 2)  # 224 x 512
         with model.shared.member(1) as member:
             self.predictor(model, member).segment(Tomogram(voxels, "the golden slice"))
 

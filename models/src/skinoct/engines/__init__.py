@@ -101,6 +101,11 @@ def _on_cpu() -> bool:
     return not torch.cuda.is_available()
 
 
+def why(engine: Engine) -> str:
+    """Return why an engine computes as it does; nothing for engines that do not say."""
+    return str(getattr(engine, "why", ""))
+
+
 def network_config(checkpoint: Checkpoint) -> UNetConfig:
     """Return what shapes the network of a checkpoint.
 

@@ -22,6 +22,7 @@ import numpy as np
 from skinoct.checkpoint import Checkpoint
 from skinoct.engines import FloatArray, expected_golden, misfit, network_config
 from skinoct.engines.fold import fold_into
+from skinoct.engines.processor import instruction_set
 from skinoct.errors import OptionError, OutOfMemoryError
 from skinoct.golden import MAX_DEJ_UM, SHAPE, dej_difference_um, golden_slice, layer_tops
 from skinoct.labels import NUM_CLASSES
@@ -34,6 +35,7 @@ Stream = list[Any]
 
 LOW: tuple[Precision, ...] = ("bf16", "mixed")
 """Precisions to try, fastest first."""
+WORDS = {"f32": "float32", "mixed": "with the decoder in bfloat16", "bf16": "in bfloat16"}
 MOST_STREAMS = 4
 """Images computed side by side. Each has its cores for itself: threads that share an image wait for each other after
 every layer, and all wait for the one whose core a decoder is using meanwhile."""
@@ -75,12 +77,24 @@ class OpenVinoEngine:
             self._graphs(self._config.multiple, "f32")
         except ValueError as error:
             raise misfit(checkpoint, error) from None
+        self._moved: dict[Precision, float] = {}
         self._precision: Precision = self._choose_precision(checkpoint)
 
     @property
     def name(self) -> str:
         """``openvino-f32``, ``openvino-bf16``, or ``openvino-mixed`` with the decoder in bfloat16."""
         return f"openvino-{self._precision}"
+
+    @property
+    def why(self) -> str:
+        """Why it computes in this precision, for ``skinoct-server doctor``."""
+        if not self._moved:
+            return f"float32, because the processor has no bfloat16 ({instruction_set()})"
+        moved = ", ".join(f"{self._moved[p]:.2g} um {WORDS[p]}" for p in LOW if p in self._moved)
+        return (
+            f"{WORDS[self._precision]}, because the DEJ of the golden slice moves by {moved}, and "
+            f"{MAX_DEJ_UM:g} um are allowed ({instruction_set()})"
+        )
 
     @property
     def preferred_batch(self) -> int:
@@ -161,7 +175,8 @@ class OpenVinoEngine:
         image = golden_slice(self._config.in_slices)
         for precision in LOW:
             answer = self._runner(self._padded_size(*SHAPE), precision)(image)[:, :, : SHAPE[0], : SHAPE[1]]
-            if dej_difference_um(layer_tops(answer), expected, pixel) <= MAX_DEJ_UM:
+            self._moved[precision] = dej_difference_um(layer_tops(answer), expected, pixel)
+            if self._moved[precision] <= MAX_DEJ_UM:  # False also for NaN
                 return precision
         return "f32"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import torch
 
 from skinoct.checkpoint import Checkpoint
 from skinoct.engines import FloatArray, expected_golden, misfit, network_config
+from skinoct.engines.processor import instruction_set
 from skinoct.errors import OutOfMemoryError
 from skinoct.golden import MAX_DEJ_UM, dej_difference_um, golden_slice, layer_tops
 from skinoct.unet import UNet
@@ -54,6 +57,16 @@ class TorchEngine:
     def name(self) -> str:
         """``torch-cpu``, ``torch-cuda`` or ``torch-cuda-bf16``."""
         return f"torch-{self._device.type}" + ("-bf16" if self._low else "")
+
+    @property
+    def why(self) -> str:
+        """Why it is used and computes in this precision, for ``skinoct-server doctor``."""
+        if self._device.type == "cpu":
+            cure = "" if importlib.util.find_spec("openvino") else "; pip install 'skinoct[openvino]' makes it faster"
+            return f"float32 as everywhere on a CPU ({instruction_set()}){cure}"
+        if self._low:
+            return f"in bfloat16, which moves the DEJ of the golden slice by at most {MAX_DEJ_UM:g} um"
+        return f"float32, because bfloat16 moves the DEJ of the golden slice by more than {MAX_DEJ_UM:g} um"
 
     @property
     def preferred_batch(self) -> int:
