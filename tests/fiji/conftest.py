@@ -382,7 +382,19 @@ def close_all(session: Session) -> None:
 @pytest.fixture(scope="session")
 def fake() -> Iterator[FakeServer]:
     """Run a fake server on a free port."""
-    fake = FakeServer()
+    with _served(FakeServer()) as fake:
+        yield fake
+
+
+@pytest.fixture
+def mortal() -> Iterator[FakeServer]:
+    """Run a fake server that may die."""
+    with _served(FakeServer()) as fake:
+        yield fake
+
+
+@contextlib.contextmanager
+def _served(fake: FakeServer) -> Iterator[FakeServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler(fake))
     server.daemon_threads = True
     fake.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 import uuid
 import zipfile
@@ -50,6 +51,8 @@ class FakeServer:
     """Nothing of it was found."""
     wave: float = 0.0
     """Rows by which the DEJ goes up and down."""
+    breaks: dict[int, str] = field(default_factory=dict)
+    """Length of an upload to when its connection breaks: ``sending``, ``answering``, ``result``; or ``dying``."""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def reset(self) -> None:
@@ -146,7 +149,9 @@ def handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
                 headers = {"X_Skinoct_Model": "phantom-v1", "X_Skinoct_Model_Sha256": "0" * 64}
                 accept = self.headers["Accept"]
                 job = self.path.split("/")[2]
-                if job in fake.jobs:
+                if fake.breaks.get(fake.jobs.get(job, {}).get("size")) == "result":
+                    self.close_connection = True
+                elif job in fake.jobs:
                     self.send(200, answer(fake, fake.shape(job), accept), accept, **headers)
                 else:
                     self.problem(404, "There is no such job.")
@@ -177,10 +182,20 @@ def handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
                 time.sleep(fake.seconds_per_megabyte / 4)
             return content
 
+        def breaks(self, size: int) -> bool:
+            """Whether the connection breaks now; with the server, where that dies."""
+            how = fake.breaks.get(size, "result")
+            if how == "dying":
+                stopped = threading.Thread(target=self.server.shutdown)
+                stopped.start()
+                stopped.join()
+                self.server.server_close()
+            return how != "result"
+
         def do_POST(self) -> None:
             size = int(self.headers["Content-Length"])
-            body = self.body(size)
-            if len(body) < size:  # the client went away
+            body = self.body(size // 8 if fake.breaks.get(size) == "sending" else size)
+            if len(body) < size or self.breaks(size):  # or the client went away
                 self.close_connection = True
                 return
             if not self.allowed():
@@ -193,7 +208,7 @@ def handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
             array = tifffile.imread(io.BytesIO(body))
             job = uuid.uuid4().hex
             shape = array.shape if array.ndim == 3 else (1, *array.shape)
-            fake.jobs[job] = {"start": time.monotonic(), "shape": shape}
+            fake.jobs[job] = {"start": time.monotonic(), "shape": shape, "size": size}
             self.job(job, 202, Location=f"/jobs/{job}")
 
         def do_DELETE(self) -> None:

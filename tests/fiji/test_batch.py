@@ -50,7 +50,9 @@ def files(out):
 
 
 def summary(out):
-    return (out / "summary.csv").read_text().replace(str(out), "OUT")
+    """Return the table's cells; a path with a comma is in quotes, and the paths differ."""
+    rows = csv.reader((out / "summary.csv").read_text().splitlines())
+    return [[cell.replace(str(out), "OUT") for cell in row] for row in rows]
 
 
 def by_command_line(folder, out, url):
@@ -121,6 +123,84 @@ def test_folder_goes_on_after_a_bad_file_and_ends_with_a_table(either, live_serv
         assert [row["state"] for row in rows] == states
         either("ij.WindowManager.getWindow('Segmented folder').close(False)")
     assert {path.name for path in (tmp_path / "out" / "a.tif").iterdir()} == NAMES
+
+
+@pytest.fixture
+def three(tmp_path, make_tiff):
+    """Return a folder of three tomograms and the length of the second, which is more than a socket holds."""
+    (tmp_path / "in").mkdir()
+    for name, shape in {"a.tif": (3, 40, 60), "b.tif": (8, 1024, 1024), "c.tif": (2, 40, 60)}.items():
+        (tmp_path / "in" / name).write_bytes(make_tiff(*shape))
+    return tmp_path / "in", (tmp_path / "in" / "b.tif").stat().st_size
+
+
+@pytest.mark.parametrize("when", ["sending", "answering", "result"])
+def test_folder_goes_on_when_the_connection_breaks(either, fake, three, tmp_path, when):
+    folder, size = three
+    fake.breaks = {size: when}
+    code = f'run("Segment folder...", "folder=[{folder}] out=[{tmp_path / "out"}] server={fake.url}"); return "done";'
+    assert either(f"str(ij.IJ.runMacro({code!r}))") == "done"
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+    assert [row["state"] for row in rows] == ["done", "failed", "done"]
+    assert fake.url in rows[1]["detail"]
+    assert "roke" in rows[1]["detail"]
+    assert not (tmp_path / "out" / "b.tif").exists()
+    fake.breaks = {}
+    assert either(f"str(ij.IJ.runMacro({code!r}))") == "done"
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+    assert [row["state"] for row in rows] == ["skipped", "done", "skipped"]
+
+
+def test_folder_ends_when_the_server_dies_while_a_file_is_sent(either, mortal, three, tmp_path):
+    folder, size = three
+    mortal.breaks = {size: "dying"}
+    code = f'run("Segment folder...", "folder=[{folder}] out=[{tmp_path / "out"}] server={mortal.url}");'
+    sentence = " ".join(either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
+    assert f"No skinoct server answers at {mortal.url}" in sentence
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+    assert [(row["tomogram"], row["state"]) for row in rows] == [("a.tif", "done"), ("b.tif", "failed")]
+
+
+def test_folder_passes_over_what_a_mac_leaves_behind(either, fake, make_tiff, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tif").write_bytes(make_tiff(3, 40, 60))
+    (tmp_path / "in" / "._a.tif").write_bytes(b"Mac OS X")
+    code = f'run("Segment folder...", "folder=[{tmp_path / "in"}] out=[{tmp_path / "out"}] server={fake.url}");'
+    either(f"ij.IJ.runMacro({code!r})")
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+    assert [(row["tomogram"], row["state"]) for row in rows] == [("a.tif", "done")]
+
+
+def test_results_do_not_go_among_the_tomograms(either, fake, make_tiff, tmp_path):
+    (tmp_path / "a.tif").write_bytes(make_tiff(3, 40, 60))
+    code = f'run("Segment folder...", "folder=[{tmp_path}] out=[{tmp_path}/] server={fake.url}");'
+    sentence = " ".join(either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
+    assert "Give another folder for the results" in sentence
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
+    assert fake.bodies == []
+
+
+def test_table_that_cannot_be_written_is_said_and_results_stay(either, fake, make_tiff, tmp_path):
+    """As when it is open in a spreadsheet."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tif").write_bytes(make_tiff(3, 40, 60))
+    (tmp_path / "out" / "summary.csv" / "full").mkdir(parents=True)
+    code = f'run("Segment folder...", "folder=[{tmp_path / "in"}] out=[{tmp_path / "out"}] server={fake.url}");'
+    sentence = " ".join(either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
+    assert "summary.csv cannot be written" in sentence
+    assert "Close it where it is open" in sentence
+    assert {path.name for path in (tmp_path / "out" / "a.tif").iterdir()} == NAMES
+
+
+def test_result_that_was_damaged_since_does_not_stop_the_folder(either, fake, make_tiff, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tif").write_bytes(make_tiff(3, 40, 60))
+    (tmp_path / "out" / "a.tif").mkdir(parents=True)
+    (tmp_path / "out" / "a.tif" / "measurements.json").write_bytes(b"")
+    code = f'run("Segment folder...", "folder=[{tmp_path / "in"}] out=[{tmp_path / "out"}] server={fake.url}");'
+    either(f"ij.IJ.runMacro({code!r})")
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+    assert [(row["tomogram"], row["state"]) for row in rows] == [("a.tif", "skipped")]
 
 
 def test_folder_ends_when_no_tomogram_can_be_done(either, fake, make_tiff, tmp_path):

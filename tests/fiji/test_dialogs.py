@@ -17,6 +17,7 @@ pytestmark = pytest.mark.imagej
 OURS = "[r for r in (img.getOverlay().toArray() if img.getOverlay() else []) if r.getProperty('skinoct')]"
 CONNECTION = {
     "no server": ({}, "No skinoct server answers", "skinoct-server serve"),
+    "no https": ({}, "speaks no https that can be trusted", "Try http:// in its place"),
     "wrong key": ({"key": "secret"}, "does not accept this API key", "Ask whoever runs it"),
     "not ours": ({"html": True}, "not a skinoct server", "Check the address"),
     "other version": ({"api_version": 99}, "speaks version 99", "Update the plugin"),
@@ -43,7 +44,8 @@ def test_connection_has_a_sentence_of_its_own_for_each_state(either, fake):
     for name, (state, words, cure) in CONNECTION.items():
         fake.reset()
         fake.__dict__.update(state)
-        either.type(title, "Server", "http://127.0.0.1:9" if name == "no server" else fake.url)
+        address = {"no server": "http://127.0.0.1:9", "no https": fake.url.replace("http:", "https:")}
+        either.type(title, "Server", address.get(name, fake.url))
         either.press(title, "Test connection")
         either.until(f"any({words!r} in ' '.join(t.split()) for t in texts({title!r}))")
         found = [" ".join(text.split()) for text in either(f"texts({title!r})")]

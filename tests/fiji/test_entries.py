@@ -88,6 +88,15 @@ def test_measure_fills_tables_maps_and_csv(either, fake, tmp_path):
     assert "exists and is not overwritten" in " ".join(sentence.split())
 
 
+def test_csv_that_cannot_be_written_is_said(either, fake, tmp_path):
+    open_stack(either)
+    code = f'run("Measure DEJ", "server={fake.url} csv=[{tmp_path / ("x" * 300)}]");'
+    sentence = " ".join(either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
+    assert "cannot be read or written" in sentence
+    assert "give another folder" in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_part_of_a_stack_is_counted_as_in_the_whole(either, fake, tmp_path):
     open_stack(either)
     path = tmp_path / "part.csv"

@@ -197,6 +197,40 @@ def test_install_never_replaces_somebody_elses_file(empty_fiji):
     assert not (empty_fiji / "lib").exists()
 
 
+def test_scripts_of_others_that_speak_of_skinoct_stay(empty_fiji):
+    install(empty_fiji)
+    menu = empty_fiji / "scripts" / "Plugins" / "Skin"
+    (menu / "My_loop.bsh").write_text("// runs Segment skin of skinoct on all open images\n")
+    (menu / "folder.bsh").mkdir()
+    uninstall(empty_fiji)
+    assert sorted(path.name for path in menu.iterdir()) == ["My_loop.bsh", "folder.bsh"]
+
+
+def test_fiji_that_cannot_be_changed_is_said(empty_fiji, capsys, monkeypatch):
+    """Of somebody else, or open on a computer that keeps files of open programs."""
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    install(empty_fiji)
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    assert main(["uninstall", "--fiji", str(empty_fiji)]) == 1
+    assert "cannot be removed (Permission denied). Close Fiji" in capsys.readouterr().err
+
+
+def test_server_without_https_is_said(fake):
+    address = fake.url.replace("http:", "https:")
+    with ServerClient(address) as client, pytest.raises(UnreachableError, match="Try http:// in its place"):
+        client.check()
+
+
+def test_escape_works_while_a_server_is_away(fake):
+    asked = []
+    watch = Watcher(cancelled=lambda: bool(asked) or asked.append(1))
+    with ServerClient("127.0.0.1:9") as client, pytest.raises(Cancelled):
+        client.wait("gone", watch)
+
+
 def test_what_is_no_imagej_is_said(tmp_path):
     with pytest.raises(FijiError, match="no Fiji and no ImageJ"):
         find_installation(tmp_path)

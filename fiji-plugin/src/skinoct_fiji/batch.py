@@ -59,7 +59,9 @@ def tomograms(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise OptionError(f"There is no folder {folder}. Give the folder that holds the tomograms.")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    # A folder that a Mac has seen holds ._skin.tif beside skin.tif, which is no image.
+    named = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    found = sorted(path for path in named if path.is_file())
     if not found:
         raise OptionError(f"{folder} holds no tomogram ({', '.join(SUFFIXES)}). Give another folder.")
     return found
@@ -86,6 +88,8 @@ def segment_folder(
         When no further tomogram can be segmented either.
     """
     files, out = tomograms(folder), out.absolute()
+    if out.resolve() == folder.resolve():
+        raise OptionError(f"{out} holds the tomograms themselves. Give another folder for the results.")
     client.hello()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -112,10 +116,11 @@ def _one(
     cancelled: Callable[[], bool],
 ) -> Outcome:
     if finished(target):
-        return Outcome(file.name, "skipped", "finished earlier", _measures((target / LAST).read_bytes()))
+        return Outcome(file.name, "skipped", "finished earlier", _measures(target))
     watch = Watcher(lambda progress: tell(*count, file.name, progress), cancelled)
     try:
-        return Outcome(file.name, "done", str(target), _segment(client, file, target, request, watch))
+        _segment(client, file, target, request, watch)
+        return Outcome(file.name, "done", str(target), _measures(target))
     except (Cancelled, UnreachableError, WrongKeyError):
         raise
     except SkinoctError as error:
@@ -124,7 +129,7 @@ def _one(
         return Outcome(file.name, "failed", f"{error.filename}: {error.strerror}", {})
 
 
-def _segment(client: ServerClient, file: Path, target: Path, request: Request, watch: Watcher) -> dict[str, Any]:
+def _segment(client: ServerClient, file: Path, target: Path, request: Request, watch: Watcher) -> None:
     first, *others = RESULTS
     answer = client.segment(file, replace(request, accept=RESULTS[first]), watch)
     contents = {first: answer.content}
@@ -134,7 +139,6 @@ def _segment(client: ServerClient, file: Path, target: Path, request: Request, w
         else:
             contents[name] = client.segment(file, replace(request, accept=RESULTS[name]), watch).content
     store(target, contents)
-    return _measures(contents[LAST])
 
 
 def target_of(out: Path, title: str) -> Path:
@@ -171,19 +175,34 @@ def write_new(path: Path, content: bytes) -> None:
     partial.unlink()
 
 
-def _measures(content: bytes) -> dict[str, Any]:
-    values = json.loads(content)
+def _measures(target: Path) -> dict[str, Any]:
+    """Return the single values of a result that is on disk; none when somebody has damaged it since."""
+    try:
+        values = json.loads((target / LAST).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(values, dict):
+        return {}
     return {name: value for name, value in values.items() if isinstance(value, int | float | str)}
 
 
 def _write_summary(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write the table anew: it is made from the results, and is ours."""
+    try:
+        _write_rows(path.with_suffix(".partial"), outcomes)
+        path.with_suffix(".partial").replace(path)
+    except OSError as error:
+        raise OptionError(
+            f"{path} cannot be written ({error.strerror}). Close it where it is open, then try again; "
+            "what is finished will be skipped."
+        ) from error
+
+
+def _write_rows(path: Path, outcomes: Sequence[Outcome]) -> None:
     names = list(dict.fromkeys(name for outcome in outcomes for name in outcome.measures))
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["tomogram", "state", "detail", *names])
         for outcome in outcomes:
             values = [outcome.measures.get(name, "") for name in names]
             writer.writerow([outcome.name, outcome.state, outcome.detail, *values])
-    partial.replace(path)

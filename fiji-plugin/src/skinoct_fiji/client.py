@@ -10,6 +10,7 @@ What can go wrong has one type each, so that a caller can tell the cases apart:
 
 ServerError
     UnreachableError       nothing answers at that address
+    BrokenError            it answered before, but the connection broke; the next request may get through
     WrongKeyError          the server wants another API key
     NotSkinoctError        something answers, but it is not skinoct
     OtherVersionError      its messages differ from ours
@@ -54,6 +55,12 @@ class UnreachableError(ServerError):
     """Nothing answers at that address."""
 
     kind = "server-unreachable"
+
+
+class BrokenError(ServerError):
+    """The connection broke before the answer was there."""
+
+    kind = "server-broken"
 
 
 class WrongKeyError(ServerError):
@@ -220,7 +227,7 @@ class ServerClient:
 
         Raises
         ------
-        UnreachableError, NotSkinoctError, OtherVersionError, WrongKeyError, BusyError
+        UnreachableError, BrokenError, NotSkinoctError, OtherVersionError, WrongKeyError, BusyError
             One each, with the cure in the text.
         """
         info = self.hello()
@@ -312,7 +319,7 @@ class ServerClient:
         watch = watch or Watcher()
         while True:
             watch.check()
-            status = self.job(job)
+            status = self.job(job, watch)
             if status.state == "done":
                 return status
             if status.state == "failed":
@@ -325,20 +332,21 @@ class ServerClient:
                 watch.progress(Progress("queue", status.position or 0, 0, status.seconds_left))
             time.sleep(POLL_SECONDS)
 
-    def job(self, job: str) -> JobStatus:
-        """Ask for the state of a job; a server that is restarting is asked again."""
+    def job(self, job: str, watch: Watcher | None = None) -> JobStatus:
+        """Ask for the state of a job; a server that is restarting is asked again, until the user has enough."""
         deadline = time.monotonic() + min(self.patience, 12.0)
         while True:
             try:
                 answer = self._ask("GET", f"/jobs/{job}", timeout=5.0)
                 if answer.status_code != 503 or time.monotonic() > deadline:
                     break
-            except UnreachableError as error:
+            except (UnreachableError, BrokenError, NotSkinoctError) as error:
                 if time.monotonic() > deadline:
                     raise UnreachableError(
                         f"The server at {self.url} went away while it was working. Start it again "
                         "(skinoct-server serve), then repeat the command; your image is unchanged."
                     ) from error
+            (watch or Watcher()).check()
             time.sleep(0.5)
         self._raise(answer)
         return JobStatus.model_validate_json(answer.content)
@@ -361,12 +369,23 @@ class ServerClient:
         kind = "application/x-npy" if _head(image) == b"\x93NUMPY" else "image/tiff"
         headers = {"Content-Type": kind, "Content-Length": str(size), "Accept": request.accept}
         body = _body(image, size, watch)
-        return self._ask("POST", path, params=request.query(), headers=headers, content=body, timeout=3600.0)
+        try:
+            return self._ask("POST", path, params=request.query(), headers=headers, content=body, timeout=3600.0)
+        except (BrokenError, NotSkinoctError) as error:
+            raise BrokenError(
+                f"The connection to {self.url} broke while the image was sent. Check that the server still runs, "
+                "then try again."
+            ) from error
 
     def _ask(self, method: str, path: str, **how: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **how)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if "SSL" in str(error):
+                raise UnreachableError(
+                    f"{self.url} speaks no https that can be trusted. Try http:// in its place, or have whoever runs "
+                    "it give you its certificate."
+                ) from error
             raise UnreachableError(
                 f"No skinoct server answers at {self.url}. Start it there with: skinoct-server serve - "
                 f"or correct "
@@ -379,7 +398,7 @@ class ServerClient:
                 "server still runs."
             ) from error
         except httpx.HTTPError as error:
-            raise UnreachableError(
+            raise BrokenError(
                 f"The connection to {self.url} broke ({type(error).__name__}). Check that the server "
                 f"still runs, "
                 "then try again."
