@@ -13,7 +13,7 @@ import torch
 from skinoct.checkpoint import Architecture, Card, Checkpoint
 from skinoct.engines import Engine, FloatArray, make_engine
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
-from skinoct.intensity import IntensityConfig, IntensityScale, normalize
+from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity, normalize
 from skinoct.predictor import Predictor, plan_grid, stack_neighbors, stretch_columns
 from skinoct.tomogram import PixelSize, Tomogram
 from skinoct.unet import UNet, UNetConfig
@@ -220,6 +220,27 @@ def test_impossible_options_are_refused(checkpoint: Checkpoint, engine: Engine) 
         Predictor(checkpoint, engine=engine).segment(tomogram(), decode="magic")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="engine"):
         make_engine(checkpoint, "abacus")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("percentiles", [(0.5, 99.5), (0, 100), (33.3, 50), (2.7, 99.9)])
+def test_counting_gives_the_percentiles_of_sorting(dtype: str, percentiles: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    config = IntensityConfig(low_percentile=percentiles[0], high_percentile=percentiles[1])
+    for shape in ((1, 1, 1), (1, 2, 3), (3, 20, 31)):
+        voxels = rng.gamma(1.5, 20, shape).clip(0, 255).astype(dtype)
+        low, high = np.percentile(voxels.astype(np.float32), percentiles)
+        scale = measure_intensity(list(voxels), config)
+        assert (scale.low, scale.high) == (low, high if high > low else low + 1)
+
+
+def test_neighbors_share_memory() -> None:
+    slices = np.random.default_rng(0).random((9, 4, 5), np.float32)
+    stacked = stack_neighbors(slices, 3, 2, 2)
+    assert np.shares_memory(stacked, slices)
+    for image, z in zip(stacked, (3, 4), strict=True):
+        assert image.flags.c_contiguous
+        np.testing.assert_array_equal(image, slices[z - 2 : z + 3])
 
 
 def test_neighbors_are_repeated_at_the_ends() -> None:

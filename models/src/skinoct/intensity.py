@@ -50,16 +50,44 @@ def measure_intensity(samples: Iterable[npt.NDArray[Any]], config: IntensityConf
 
     A constant sample gives a scale of width one, so that normalizing never divides by zero.
     """
-    values = np.concatenate([np.asarray(sample, np.float32).ravel() for sample in samples])
-    low, high = np.percentile(values, [config.low_percentile, config.high_percentile])
+    arrays = [np.asarray(sample).ravel() for sample in samples]
+    percentiles = [config.low_percentile, config.high_percentile]
+    if all(_has_table(array.dtype) for array in arrays):
+        low, high = _count_percentiles(arrays, percentiles)
+    else:
+        low, high = np.percentile(np.concatenate([np.asarray(a, np.float32) for a in arrays]), percentiles)
     return IntensityScale(float(low), float(high) if high > low else float(low) + 1.0)
+
+
+def _count_percentiles(arrays: list[npt.NDArray[Any]], percentiles: list[float]) -> list[float]:
+    """Return what ``np.percentile`` does, to the bit, of 8 or 16 bits: counting them is much faster than sorting."""
+    counts = np.zeros(2**16, np.int64)
+    for array in arrays:
+        found = np.bincount(array)
+        counts[: len(found)] += found
+    ends = np.cumsum(counts)
+    last = int(ends[-1]) - 1
+    result = []
+    for percentile in percentiles:
+        position = last * (percentile / 100)
+        rank = int(position)
+        below, above = (float(np.searchsorted(ends, r, side="right")) for r in (rank, min(rank + 1, last)))
+        part = position - rank
+        # numpy starts from the nearer of both
+        result.append(below + (above - below) * part if part < 0.5 else above - (above - below) * (1 - part))
+    return result
 
 
 def normalize(block: npt.NDArray[Any], scale: IntensityScale, config: IntensityConfig) -> npt.NDArray[np.float32]:
     """Map voxels (any shape) to float32 in 0..1."""
-    if block.dtype.kind == "u" and block.dtype.itemsize <= 2:
-        return np.asarray(_table(block.dtype.itemsize, scale, config)[block])
+    if _has_table(block.dtype):
+        return np.take(_table(block.dtype.itemsize, scale, config), block)
     return _scaled(block, scale, config)
+
+
+def _has_table(dtype: np.dtype[Any]) -> bool:
+    """Whether voxels have so few values that each is treated once."""
+    return dtype.kind == "u" and dtype.itemsize <= 2
 
 
 @lru_cache(maxsize=8)

@@ -131,10 +131,11 @@ class Predictor:
         size = _pixel_size(pixel_size_um, tomogram)
         shape = tomogram.voxels.shape
         grid = plan_grid((shape[1], shape[2]), size, self.card.pixel_size_um, tomogram.name)
-        config = DecodeConfig(
-            **{**self.card.decode, "band_thickness_px": self.card.band_thickness_um / grid.network_um}
-        )
-        config = for_slices_apart(config, size.z if size is not None else None)
+        given: dict[str, Any] = {
+            "band_thickness_px": self.card.band_thickness_um / grid.network_um,
+            "row_um": None if size is None else grid.network_um,
+        }
+        config = for_slices_apart(DecodeConfig(**{**self.card.decode, **given}), size.z if size is not None else None)
         blocks = self._probabilities(tomogram, grid, progress, cancelled)
         if decode == "ordered":
             boundaries, confidence, overhang = _decode_ordered(blocks, grid, config, shape)
@@ -166,24 +167,32 @@ class Predictor:
         samples = (voxels[z : z + 1] for z in sample_indices(total, self._intensity))
         scale = measure_intensity(samples, self._intensity)
         batch = self._batch or self._suited_batch(grid)
-        start = 0
-        while start < total:
-            if cancelled is not None and cancelled():
-                raise Cancelled(f"Stopped after {start} of {total} slices, as asked; nothing was written.")
-            stop = min(start + batch, total)
-            images = self._images(tomogram, start, stop, scale, grid)
-            try:
-                probabilities = self.engine.probabilities(images)
-            except OutOfMemoryError:
-                if batch == 1:
-                    raise
-                batch //= 2
-                log.warning("Out of memory: going on with batches of %d slices.", batch)
-                continue
-            yield probabilities
-            start = stop
-            if progress is not None:
-                progress(start, total)
+        with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:  # beside the network
+
+            def read(first: int) -> Future[FloatArray]:
+                return reader.submit(self._images, tomogram, first, min(first + batch, total), scale, grid)
+
+            start, reading = 0, read(0)
+            while start < total:
+                if cancelled is not None and cancelled():
+                    raise Cancelled(f"Stopped after {start} of {total} slices, as asked; nothing was written.")
+                images = reading.result()
+                stop = start + len(images)
+                if stop < total:
+                    reading = read(stop)
+                try:
+                    probabilities = self.engine.probabilities(images)
+                except OutOfMemoryError:
+                    if batch == 1:
+                        raise
+                    batch //= 2
+                    log.warning("Out of memory: going on with batches of %d slices.", batch)
+                    reading = read(start)
+                    continue
+                yield probabilities
+                start = stop
+                if progress is not None:
+                    progress(start, total)
 
     def _suited_batch(self, grid: Grid) -> int:
         pixels = grid.network[0] * grid.network[1]
