@@ -84,6 +84,30 @@ def test_smoothing_across_slices_keeps_a_steady_fall_and_calms_the_rest() -> Non
     np.testing.assert_allclose(moved - skin_moves, calmed, atol=1e-3)
 
 
+class TestThickness:
+    def test_it_decides_where_the_image_says_nothing(self) -> None:
+        lines = skin_lines(3)
+        blind = evidence(lines, certainty=5)
+        blind[:, 2:] = blind[:, 2:].mean(axis=1, keepdims=True)
+        found, confidence = decode(blind, DecodeConfig(row_um=2.0, epidermis_um=90.0))
+        middle = (found[2] + found[3]) / 2
+        np.testing.assert_allclose(middle - found[1], 45, atol=3)
+        assert confidence.max() < 0.5
+
+    def test_what_the_image_says_counts_more(self) -> None:
+        lines = skin_lines(3)
+        for row_um in (1.0, 4.0):  # half and twice the usual thickness
+            found, _ = decode(evidence(lines), DecodeConfig(row_um=row_um, epidermis_um=90.0))
+            assert np.abs(found - lines)[2:].mean() < 0.3
+
+    def test_without_a_size_of_pixels_it_has_no_price(self) -> None:
+        probabilities = evidence(skin_lines(2))
+        free = decode(probabilities, DecodeConfig(epidermis_price=0, row_um=3.0))
+        unknown = decode(probabilities, DecodeConfig(epidermis_price=50))
+        for one, other in zip(free, unknown, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_slices_far_apart_are_smoothed_less() -> None:
     config = DecodeConfig(smooth_slices=3, smooth_slices_um=6)
     assert [for_slices_apart(config, z).smooth_slices for z in (None, 0.5, 2.0, 6.0, 60.0)] == [3, 3, 3, 1, 0.1]

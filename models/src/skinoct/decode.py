@@ -27,6 +27,7 @@ from skinoct.line_search import (
     Lanes,
     band_scores,
     best_line,
+    charge_thickness,
     column_scores,
     forbid_below,
     likeliest,
@@ -71,6 +72,14 @@ class DecodeConfig(BaseModel):
     about 110 um apart."""
     slice_jump_px: float = Field(default=30.0, gt=0)
     """Neighboring slices whose thickness differs by more rows than this are not averaged: one of them is a blunder."""
+    epidermis_um: float = Field(default=80.0, gt=0)
+    """Thickness from the skin surface to the DEJ that is the most likely where the image does not tell."""
+    epidermis_spread: float = Field(default=0.4, gt=0)
+    """Standard deviation of the logarithm of that thickness, over sites and ages."""
+    epidermis_price: float = Field(default=8.0, ge=0)
+    """Price in log probability, twice that of one standard deviation; 0 for no opinion."""
+    row_um: float | None = Field(default=None, gt=0)
+    """Micrometers of a row of the network; None where nobody knows, and thickness has no price."""
     temperature: float = Field(default=8.0, gt=0)
     """Divides column scores before they are read as probabilities for the confidence (rows are correlated)."""
 
@@ -222,6 +231,9 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes)
 
     score = band_scores(above_dej, below, band, lanes)
     del above_dej, below
+    if config.row_um is not None and config.epidermis_price > 0:
+        skin, _ = best_line(above_skin, config.surface_step_price, 0, lanes)
+        charge_thickness(score, skin, band, thickness_prices(config, rows), lanes)
     dej_row, best = best_line(score, config.dej_step_price, config.dej_reach, lanes)
     confidence = column_confidence(score, best, band, config.temperature, lanes)
     del score
@@ -253,6 +265,18 @@ def _log_probabilities(probabilities: FloatArray, config: DecodeConfig, lanes: i
         np.log(log, out=log)
     logs[len(probabilities) :] = 0
     return logs
+
+
+def thickness_prices(config: DecodeConfig, rows: int) -> FloatArray:
+    """Return the price of each thickness of the epidermis from 0 to ``rows`` rows, that of a log-normal distribution.
+
+    It is little beside what the network says, and keeps a network that sees a microscope for the first time, and says
+    nothing, from epidermis that no skin has.
+    """
+    assert config.row_um is not None
+    thickness_um = np.maximum(np.arange(rows + 1), 1) * config.row_um
+    deviations = np.log(thickness_um / config.epidermis_um) / config.epidermis_spread
+    return np.asarray(0.5 * config.epidermis_price * deviations**2, np.float32)
 
 
 def find_line(score: FloatArray, step_price: float) -> FloatArray:

@@ -149,6 +149,31 @@ def band_scores(above_dej: FloatArray, below: FloatArray, band: int, lanes: Lane
 
 
 @compiled
+def charge_thickness(score: FloatArray, skin: FloatArray, band: int, price: FloatArray, lanes: Lanes) -> None:
+    """Take off, in place, what a thickness of the epidermis costs.
+
+    Parameters
+    ----------
+    score : float32, shape (X, band + Y + 1, lanes)
+        From ``band_scores``.
+    skin : float32, shape (X, lanes)
+        Row of the skin surface.
+    band : int
+        Rows of the band.
+    price : float32, shape (n,)
+        Of each number of rows from the skin surface to the middle of the DEJ.
+    lanes : tuple
+    """
+    columns, positions, _ = score.shape
+    for x in range(columns):
+        for i in range(positions):
+            for lane in range(len(lanes)):
+                thickness = i - np.float32(0.5) * band - skin[x, lane]
+                at = int(max(thickness, np.float32(0)))
+                score[x, i, lane] -= price[at if at < len(price) else len(price) - 1]
+
+
+@compiled
 def forbid_below(score: FloatArray, limit: FloatArray, lanes: Lanes) -> None:
     """Forbid, in place, the positions of ``score`` (X, P, lanes) past ``limit`` (X, lanes)."""
     for x in range(score.shape[0]):
