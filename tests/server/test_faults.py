@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -124,6 +126,43 @@ def test_sigterm_gives_typed_503_when_time_is_up(start_server, large_tiff):
     for answer in (r.result() for r in running):
         assert answer.status_code == 503
         assert answer.json()["type"].endswith("shutting-down")
+    assert server.process.wait(60) in (0, -signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def half_an_upload(server, body):
+    """Send all but the last bytes of a tomogram."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 60) as client:
+        head = f"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        client.sendall(head.encode() + body[:-100])
+        server.wait_at_work(1, running=0)
+        server.process.send_signal(signal.SIGTERM)
+        yield client
+
+
+def test_an_upload_under_way_at_sigterm_is_finished(start_server, make_tiff):
+    body = make_tiff(2, 32, 32)
+    server = start_server("--drain-seconds", "120")
+    expected = server.http.post("/segment", content=body).content
+    with half_an_upload(server, body) as client:
+        time.sleep(1)
+        client.sendall(body[-100:])
+        head, _, content = client.makefile("rb").read().partition(b"\r\n\r\n")
+    assert b" 200 " in head.split(b"\r\n")[0]
+    assert content == expected
+    assert server.process.wait(60) in (0, -signal.SIGTERM)
+
+
+def test_an_upload_that_takes_too_long_after_sigterm_gets_a_typed_503(start_server, make_tiff):
+    body = make_tiff(2, 32, 32)
+    server = start_server("--drain-seconds", "0.5")
+    with half_an_upload(server, body) as client:
+        time.sleep(2)
+        client.sendall(body[-100:-50])
+        answer = client.makefile("rb").read()
+    assert b" 503 " in answer.split(b"\r\n")[0]
+    assert b"shutting-down" in answer
     assert server.process.wait(60) in (0, -signal.SIGTERM)
 
 

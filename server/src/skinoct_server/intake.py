@@ -107,4 +107,5 @@ async def accept(
 async def _receive(request: Request, service: Service, ticket: Ticket, job_id: str) -> Upload:
     folder = service.store.path(job_id)
     folder.mkdir()
-    return await Receiver(request, service.admission, ticket).receive(folder / UPLOAD)
+    receiver = Receiver(request, service.admission, ticket, closed=lambda: service.queue.closed)
+    return await receiver.receive(folder / UPLOAD)

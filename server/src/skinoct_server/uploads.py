@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -55,8 +55,11 @@ def declared_length(request: Request) -> int | None:
 class Receiver:
     """Takes one request's body into a file."""
 
-    def __init__(self, request: Request, admission: Admission, ticket: Ticket) -> None:
+    def __init__(
+        self, request: Request, admission: Admission, ticket: Ticket, closed: Callable[[], bool] = lambda: False
+    ) -> None:
         self.request = request
+        self.closed = closed
         self.admission = admission
         self.ticket = ticket
         self.settings = admission.settings
@@ -67,7 +70,8 @@ class Receiver:
         Raises
         ------
         HttpProblem
-            When the body is empty, too large, too slow, not what a form should be, or the disk is full.
+            When the body is empty, too large, too slow, not what a form should be, the disk is full, or the server
+            stops.
         starlette.requests.ClientDisconnect
             When the client goes away.
         """
@@ -102,6 +106,8 @@ class Receiver:
                 ) from None
             if chunk is None:
                 return
+            if self.closed():
+                raise HttpProblem("shutting-down", "The server is stopping. Retry in a minute.", {"Retry-After": "60"})
             count += len(chunk)
             self.admission.grow(self.ticket, count)
             yield chunk

@@ -75,6 +75,8 @@ class WorkQueue:
         self.metrics = metrics
         self.estimate = Estimate()
         self.draining = False
+        self.closed = False
+        """Whether the time to finish is over: uploads that are still under way are refused."""
         self._entries: dict[str, Entry] = {}
         self._served: dict[str, int] = {}
         self._turn = 0
@@ -106,21 +108,23 @@ class WorkQueue:
     async def drain(self, seconds: float) -> None:
         """Take nothing new; finish what can be finished within ``seconds``.
 
-        Jobs that wait stay in the data folder for the next life; requests that wait are answered with
-        ``shutting-down`` when time is up.
+        Jobs that wait stay in the data folder for the next life; requests that wait, and uploads that are still under
+        way, are answered with ``shutting-down`` when time is up.
         """
         self.draining = True
         self._wake()
         deadline = time.monotonic() + seconds
         while self._open() and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
+        self.closed = True
         for entry in list(self._entries.values()):
             if entry.job.ephemeral:
                 await self._fail(entry, "shutting-down", "The server is stopping. Retry in a minute.")
 
     def _open(self) -> bool:
-        """Whether a request waits for its answer, or the engine is at work."""
-        return any(e.job.ephemeral or e.job.state == "running" for e in self._entries.values())
+        """Whether a request waits for its answer, the engine is at work, or an upload is under way."""
+        uploading = self.admission.jobs > len(self._entries)
+        return uploading or any(e.job.ephemeral or e.job.state == "running" for e in self._entries.values())
 
     async def _take_up(self, job: Job) -> None:
         if job.ephemeral:
