@@ -56,7 +56,8 @@ def test_the_report_has_every_key_that_was_promised(
     unseen = make_data("unseen", 2, first_seed=10)
     assert evaluate(trained / "net", unseen, "--out", "report") == 0
     content = report("report")
-    for tree in (content, *content["baselines"].values(), *content["per_tomogram"].values()):
+    trees = (content["baselines"], content["per_tomogram"], content["strata"])
+    for tree in (content, *(tree for part in trees for tree in part.values())):
         assert set(tree["classes"]) == {c.name for c in CLASSES}
         assert all({"dice", "recall"} <= set(figures) for figures in tree["classes"].values())
         assert {
@@ -82,9 +83,12 @@ def test_the_page_holds_tables_and_figures_in_one_file(trained: Path, make_data:
     assert evaluate(trained / "net", unseen, "--out", "report", "--explain") == 0
     page = Path("report/report.html").read_text()
     assert page.count("data:image/png;base64,") == 5
-    assert "http" not in page.replace("</", "")
+    assert "://" not in page  # nothing is fetched; pictures in base64 may well spell http
     for words in ("intensity viterbi", "constant thickness oracle", "bootstrap", "not for clinical use"):
         assert words in page
+    style = page.split("<style>")[1].split("</style>")[0]
+    assert not [line for line in style.splitlines() if line.lstrip().startswith("#")]  # in CSS that is no comment
+    assert "--recipe paper" in page
     pictures = {p.name for p in Path("report").glob("*.png")}
     assert pictures == {"confusion.png", "triptychs.png", "calibration.png", "tomograms.png", "filters.png"}
 
@@ -126,7 +130,18 @@ def test_the_paper_stands_beside_ours(trained: Path, make_data: MakeData) -> Non
     unseen = make_data("unseen", 1, first_seed=10)
     assert evaluate(trained / "net", unseen, "--out", "report", "--paper", "paper") == 0
     assert set(report("report")["baselines"]) == BASELINES | {"paper_recipe"}
-    assert "paper recipe" in Path("report/report.html").read_text()
+    page = Path("report/report.html").read_text()
+    assert "paper recipe" in page
+    assert "--recipe paper" not in page
+
+
+def test_another_recipe_is_not_taken_for_the_papers(
+    trained: Path, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = trained / "net"
+    assert evaluate(net, make_data("unseen", 1, first_seed=10), "--out", "report", "--paper", net) == 1
+    assert "was not trained with --recipe paper" in capsys.readouterr().err
+    assert not Path("report").exists()
 
 
 def test_the_card_carries_the_figures(trained: Path, make_data: MakeData) -> None:
@@ -293,9 +308,9 @@ class TestCheck:
             "lies in slice 100, but the tomogram has 6",
             "covers no pixel of the image",
             "ERROR: t2: RoiSet.zip is the same file as that of t1",
-            "ERROR: t3: t3: ROI glycerol-0003",
+            "ERROR: t3: ROI glycerol-0003 in t3/RoiSet.zip and ROI epidermis-0003",
             "warning: t4, slice 2: RoiSet.zip, ROI dej-0002, dej-0002-2: the DEJ band is 10",
-            "warning: t4, slice 5: RoiSet.zip: no annotation from here to slice 5",
+            "warning: t4, slice 5: RoiSet.zip: no annotation, although there is one every slice otherwise",
             "warning: t4, slice 6: RoiSet.zip, ROI dej-0006: the DEJ is missing in 24 columns, x = 40 to 63",
             "warning: t5, slice 4: is the same image as slice 3",
             "ERROR: t6: t6/RoiSet.zip is neither a RoiSet.zip nor a .roi file",
@@ -306,6 +321,17 @@ class TestCheck:
         data = make_data()
         write_stack(data / "t0" / "tomogram.tif", 255 - skin(0)[0])
         assert "does the set belong to this tomogram?" in self.findings(capsys, data, 0).replace("\n", " ")
+
+    def test_exchanged_sets_are_suspected(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        data = tmp_path / "phantoms"
+        assert main(["phantom", str(data), "--tomograms", "2", "--slices", "2", "--seed", "11"]) == 0
+        assert "Nothing to complain about" in self.findings(capsys, data, 0)
+        one, other = (folder / "labels.tif" for folder in sorted(data.iterdir()))
+        one.rename(data / "first.tif")
+        other.rename(one)
+        (data / "first.tif").rename(other)
+        out = self.findings(capsys, data, 0)
+        assert out.count("does the set belong to this tomogram?") == 2
 
     def test_a_slice_in_two_tomograms_is_a_leak(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
         data = make_data()

@@ -22,9 +22,10 @@ from skinoct.labels import Label
 from skinoct.predictor import Predictor
 from skinoct.tomogram import Tomogram
 from skinoct_training.cli import main
+from skinoct_training.commands.fit import standing_text
 from skinoct_training.config import TrainConfig, schedule
 from skinoct_training.dataset import find_cases
-from skinoct_training.loop import Trainer
+from skinoct_training.loop import Standing, Trainer
 from skinoct_training.split import hold_out
 
 from .conftest import TINY, MakeData, skin, write_stack
@@ -207,6 +208,40 @@ def test_the_papers_recipe_is_the_papers(make_data: MakeData) -> None:
     assert card.class_weights == (10, 10, 1, 20, 1)
     assert card.architecture.config["filters"] == 6
     assert card.architecture.config["in_slices"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--pixel-size", "0"], "--pixel-size 0 is not possible; give 0.1 to 10 um"),
+        (["--pixel-size", "-1"], "--pixel-size -1"),
+        (["--crop", "0", "5"], "--crop 0 5 is not possible"),
+        (["--val", "9"], "There are 3 tomograms, and 9 must be held out"),
+    ],
+)
+def test_impossible_options_are_one_sentence(
+    make_data: MakeData, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(make_data(), "--out", "net", "--epochs", 1, *words) == 1
+    assert said in capsys.readouterr().err
+    assert not Path("net").exists()
+
+
+@pytest.mark.parametrize(
+    ("figures", "best", "said"),
+    [
+        ({}, float("inf"), "error not measured"),
+        ({"gap_fraction": float("nan")}, float("inf"), "error not measured, because"),
+        ({"gap_fraction": 0.0}, 2.345, "DEJ error 2.35 um on held-out tomograms"),
+        ({"gap_fraction": 0.25}, 20.0, "(it finds none in 25 % of the columns)"),
+        ({"gap_fraction": 1.0}, 48.0, "(it finds no DEJ yet; train longer)"),
+    ],
+)
+def test_the_last_line_says_what_was_measured(figures: dict[str, float], best: float, said: str) -> None:
+    text = standing_text(Standing(best_um=best, extra=figures))
+    assert said in text
+    assert "nan" not in text
+    assert "inf" not in text
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

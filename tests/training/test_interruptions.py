@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from skinoct.checkpoint import CARD_FILE, Architecture, Card, load_checkpoint, recover_checkpoint, save_checkpoint
+from skinoct.errors import OptionError
 from skinoct.unet import UNet, UNetConfig
 from skinoct_training import follow
 from skinoct_training.cli import main
@@ -128,6 +129,33 @@ def test_a_checkpoint_in_place_is_newer_than_what_a_kill_left(net: Path) -> None
     recover_checkpoint(net)
     load_checkpoint(net)
     assert [path.name for path in net.parent.iterdir()] == ["net"]
+
+
+@pytest.mark.parametrize("words", [[], ["--resume"]])
+def test_a_run_without_a_finished_epoch_is_begun_anew(
+    make_data: MakeData, tiny_config: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data()
+    command = ["fit", str(data), "--out", "net", "--epochs", "1", "--config", str(tiny_config), "--threads", "1"]
+    image = data / "t1" / "tomogram.tif"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:3000])
+    assert main(command) == 1
+    assert "t1/tomogram.tif" in sentence(capsys)
+    image.write_bytes(whole)
+    RunFolder(Path("runs/net"), resume=False).append_metrics({"epoch": 1, "loss": 7.0})  # killed before its state
+    assert main([*command, *words]) == 0
+    assert len(Path("runs/net/metrics.csv").read_text().splitlines()) == 2
+    assert main([*command[:3], "other", *command[4:], "--run", "runs/net"]) == 1
+    assert "holds another run" in sentence(capsys)
+
+
+def test_a_folder_of_the_users_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "thesis.tex").write_text("mine")
+    for resume in (False, True):
+        with pytest.raises(OptionError):
+            RunFolder(tmp_path, resume=resume)
 
 
 def test_a_row_that_was_cut_off_is_forgotten_with_its_epoch(tmp_path: Path) -> None:

@@ -89,6 +89,27 @@ def test_jitter_is_the_change_of_the_error_not_of_the_tissue() -> None:
     assert math.isnan(score(guess, truth, um=(1, 1), slices=sparse)["dej.jitter_um"])
 
 
+def test_columns_without_annotation_do_not_count_as_distance() -> None:
+    truth = stack()
+    truth[:, :, :30] = 0
+    assert score(stack(4), truth, um=(1, 1))["dej.normal_distance_um"] == pytest.approx(4)
+
+
+def test_parts_of_a_tomogram_add_up_to_the_whole() -> None:
+    wrong = stack(3)
+    wrong[0, 50:53, 5:8] = 4
+    wrong[2, 55:57, 40:43] = 4
+    left = np.zeros((4, 50), np.bool_)
+    left[:, :20] = True
+    whole = score(wrong, stack(), um=(1, 1))
+    parts = [score(wrong, stack(), um=(1, 1), columns=part) for part in (left, ~left)]
+    assert [p["dej.islands_per_slice"] for p in parts] == [0.25, 0.25]
+    assert [p["order_violations"] for p in parts] == [3, 3]
+    for key in ("dej.islands_per_slice", "order_violations"):
+        assert sum(p[key] for p in parts) == whole[key]
+    assert [p["dej.normal_distance_um"] for p in parts] == pytest.approx([3, 3], rel=0.05)
+
+
 def test_unknown_pixels_do_not_count() -> None:
     truth = stack()
     truth[:, :, :25] = 0

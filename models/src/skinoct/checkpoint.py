@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -318,6 +319,8 @@ def describe(card: Card) -> str:
     """Return the card as a Markdown page for people."""
 
     def text(value: Any) -> str:
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            return "-"
         if isinstance(value, float):
             return f"{value:.4g}"
         if isinstance(value, list | tuple) and len(value) > LONG_LIST:

@@ -74,10 +74,11 @@ def check_finite(block: npt.NDArray[Any], first: int, name: str) -> None:
     """
     for index, image in enumerate(block):
         if not np.isfinite(image).all():
-            what = "NaN" if np.isnan(image).any() else "infinite values"
+            nan = bool(np.isnan(image).any())
+            what, command = ("NaN", "Noise > Remove NaNs") if nan else ("infinite values", "Math > Max, then Min")
             raise TomogramError(
                 f"Slice {first + index + 1} of {name} holds {what}. Replace them by numbers "
-                "(ImageJ: Process > Noise > Remove NaNs) and save again.",
+                f"(ImageJ: Process > {command}) and save again.",
                 kind="not-finite",
             )
 

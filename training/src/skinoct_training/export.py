@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import tempfile
 import warnings
 from pathlib import Path
@@ -77,6 +78,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> Path:
     rows, columns = network.network.multiple
     free = {0: torch.export.Dim("batch"), 2: rows * torch.export.Dim("h"), 3: columns * torch.export.Dim("w")}
     quiet = contextlib.redirect_stdout(io.StringIO())
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of packages that nothing here needs
     with complete_or_absent(path) as partial, warnings.catch_warnings(), quiet, torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
