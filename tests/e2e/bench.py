@@ -49,6 +49,12 @@ class Measured:
     """Spent inside the network alone."""
     idle_mib: float = 0.0
     """Memory of libraries and weights, before the first slice was read."""
+    decode_share: float = 0.0
+    """Of ordered decoding in the processor time."""
+    gflop: float = 0.0
+    """Operations of the network for a B-scan, in thousands of millions."""
+    matrix_gflops: float = 0.0
+    """Of large matrices in float32, a second."""
 
     @property
     def median(self) -> float:
@@ -92,6 +98,9 @@ def measure_part(name: str, path: Path, models: Path | None, repeat: int) -> Mea
         max(r["peak_mib"] for r in runs),
         statistics.median(r["network_seconds"] for r in runs),
         statistics.median(r["idle_mib"] for r in runs),
+        statistics.median(r["decode_share"] for r in runs),
+        runs[0]["gflop"],
+        max(r["matrix_gflops"] for r in runs),
     )
 
 
@@ -201,7 +210,6 @@ def report(options: argparse.Namespace, size: int, found: dict[str, Measured], s
     pixels = LARGE[0] * LARGE[1] / (224 * 512)
     versions = ", ".join(f"{p} {metadata.version(p)}" for p in VERSIONS if _installed(p))
     by_slices = ", ".join(f"{n}: {s:.2f} s ({n / s:.1f}/s)" for n, s in served.by_slices.items())
-    network = alone.network_seconds or 0.0
     return [
         f"A synthetic tomogram of {slices} x 224 x 512 voxels ({size / 1e6:.0f} MB) with {served.model}, the same "
         f"weights in every row; median and range of {options.repeat} runs, after the first slices once to warm up.",
@@ -213,9 +221,7 @@ def report(options: argparse.Namespace, size: int, found: dict[str, Measured], s
         f"- End to end takes {whole.median / (bare.median):.2f} times the bare engine (target 1.15), plain PyTorch "
         f"{eager.median / whole.median:.1f} times end to end (target 8, with AMX), ONNX Runtime "
         f"{found['onnxruntime'].median / whole.median:.1f} times (target 1.5).",
-        f"- What bounds it: {network / alone.median:.0%} of the engine's time the network is computing "
-        f"({'arithmetic of the convolutions' if network > 0.5 * alone.median else 'decoding and files'}), while "
-        "decoding runs beside it.",
+        what_bounds(alone, eager, slices),
         f"- Peak memory of the engine alone is {alone.peak_mib / (size / 2**20):.1f} times the raw tomogram; "
         f"{alone.idle_mib:.0f} MiB of it are libraries and weights, the rest "
         f"{(alone.peak_mib - alone.idle_mib) / (size / 2**20):.1f} times the tomogram (target 3).",
@@ -230,6 +236,19 @@ def report(options: argparse.Namespace, size: int, found: dict[str, Measured], s
         "Memory end to end is that of all server processes together. Command: `make bench`"
         + ("." if slices == SLICES else f" with `--slices {slices}`."),
     ]
+
+
+def what_bounds(alone: Measured, eager: Measured, slices: int) -> str:
+    """Say in one line what keeps the engine from being faster."""
+    network = alone.network_seconds or 0.0
+    rate = eager.gflop * slices / network
+    bound = "FLOPs, the arithmetic of the convolutions" if network > 0.5 * alone.median else "decoding and files"
+    return (
+        f"- What bounds it: {bound}. {network / alone.median:.0%} of the engine's time the network is computing, at "
+        f"{rate:.0f} GFLOP/s ({eager.gflop:.2f} GFLOP a B-scan), {rate / eager.matrix_gflops:.0%} of what products of "
+        f"large float32 matrices reach here ({eager.matrix_gflops:.0f}). Ordered decoding, beside it, takes "
+        f"{alone.decode_share:.0%} of the processor time (target: 10 % of the network's)."
+    )
 
 
 VERSIONS = ("skinoct", "torch", "numpy", "numba", "openvino", "onnxruntime")

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +51,20 @@ def write_file(path: Path, slices: int, size: tuple[int, int] | None = None) -> 
 
 
 class Clock:
-    """Calls a function and adds up the time it takes."""
+    """Calls a function and adds up the time it takes: on the wall, or of the processor (``time.thread_time``)."""
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, timer: Callable[[], float] = time.perf_counter) -> None:
         self.function = function
+        self.timer = timer
         self.seconds = 0.0
 
     def __call__(self, *arguments: Any) -> Any:
         """Call it."""
-        started = time.perf_counter()
+        started = self.timer()
         try:
             return self.function(*arguments)
         finally:
-            self.seconds += time.perf_counter() - started
+            self.seconds += self.timer() - started
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,18 @@ class Result:
     network_seconds: float
     idle_mib: float = 0.0
     """Memory of libraries and weights, before the first slice was read."""
+    decode_share: float = 0.0
+    """Of ordered decoding in the processor time."""
+    gflop: float = 0.0
+    """Operations of the network for a B-scan, in thousands of millions."""
+    matrix_gflops: float = 0.0
+    """Thousands of millions of operations a second in a product of large float32 matrices: what this machine can do."""
 
 
 def part_predictor(path: Path, models: Path | None, out: Path) -> Result:
     """Run our engine without a server."""
     from skinoct.checkpoint import find_checkpoint, load_checkpoint
+    from skinoct.decode import OrderedDecoder
     from skinoct.predictor import Predictor
     from skinoct.tomogram import read_tomogram, write_labels
 
@@ -87,20 +95,41 @@ def part_predictor(path: Path, models: Path | None, out: Path) -> Result:
     clock = Clock(predictor.engine.probabilities)
     predictor.engine.probabilities = clock  # type: ignore[method-assign, assignment]
     predictor.segment(read_tomogram(path.with_name("short.tif")))
+    decoding = Clock(OrderedDecoder._decode_waiting, time.thread_time)
+    OrderedDecoder._decode_waiting = lambda decoder: decoding(decoder)  # type: ignore[method-assign]
     clock.seconds = 0.0
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     result = predictor.segment(read_tomogram(path))
     write_labels(out, result.blocks(), result.shape, pixel_size_um=result.pixel_size_um)
-    return Result(time.perf_counter() - started, clock.seconds, idle)
+    share = decoding.seconds / (time.process_time() - busy)
+    return Result(time.perf_counter() - started, clock.seconds, idle, decode_share=share)
 
 
 def part_eager(path: Path, models: Path | None, out: Path) -> Result:
     """Run the same weights in plain PyTorch."""
     import torch
 
+    from skinoct_training.network_cost import gflop
+
     network = _torch_network(models)
     with torch.inference_mode():
-        return _plain(path, out, lambda images: network(torch.from_numpy(images)).softmax(dim=1).numpy(), network)
+        result = _plain(path, out, lambda images: network(torch.from_numpy(images)).softmax(dim=1).numpy(), network)
+    return replace(result, gflop=gflop(network), matrix_gflops=_matrix_gflops())
+
+
+def _matrix_gflops(size: int = 1024) -> float:
+    """Multiply matrices, on all cores."""
+    import torch
+
+    matrix = torch.ones(size, size)
+    best = min(_seconds(lambda: matrix @ matrix) for _ in range(10))
+    return 2 * size**3 / best / 1e9
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
 
 
 def part_onnxruntime(path: Path, models: Path | None, out: Path) -> Result:
@@ -124,12 +153,15 @@ def part_openvino(path: Path, models: Path | None, out: Path) -> Result:
     import tifffile
 
     from skinoct.checkpoint import find_checkpoint, load_checkpoint
-    from skinoct.engines import make_engine
+    from skinoct.engines import make_engine, network_config
+    from skinoct.predictor import stack_neighbors
 
-    engine = make_engine(load_checkpoint(find_checkpoint(None, models)), "openvino")
+    checkpoint = load_checkpoint(find_checkpoint(None, models))
+    engine = make_engine(checkpoint, "openvino")
     stack = tifffile.imread(path)
-    batch = engine.preferred_batch
-    images = np.repeat((stack[:batch, None] / np.iinfo(stack.dtype).max).astype(np.float32), 3, axis=1)
+    batch = min(engine.preferred_batch, len(stack))
+    slices = (stack[:batch] / np.iinfo(stack.dtype).max).astype(np.float32)
+    images = stack_neighbors(slices, 0, batch, network_config(checkpoint).in_slices // 2)
     engine.probabilities(images)
     started = time.perf_counter()
     for start in range(0, len(stack), batch):
