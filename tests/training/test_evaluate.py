@@ -192,7 +192,9 @@ def test_every_tomogram_is_examined_once_by_a_network_that_never_saw_it(
     errors = [fold["dej"]["mae_with_gaps_um"] for fold in content["folds"].values()]
     assert content["mean"]["dej"]["mae_with_gaps_um"] == pytest.approx(np.mean(errors))
     assert content["standard_deviation"]["dej"]["mae_with_gaps_um"] == pytest.approx(np.std(errors, ddof=1))
-    assert "mean" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "nan" not in out
+    assert [line.split()[0] for line in out.splitlines()[1:6]] == ["t0", "t1", "t2", "mean", "deviation"]
 
 
 def test_one_tomogram_cannot_be_left_out(make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:

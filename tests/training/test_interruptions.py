@@ -150,6 +150,17 @@ def test_a_run_without_a_finished_epoch_is_begun_anew(
     assert "holds another run" in sentence(capsys)
 
 
+def test_a_run_is_not_resumed_with_another_network(
+    make_data: MakeData, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", str(make_data()), "--out", "net", "--epochs", "1", "--threads", "1"]
+    assert main([*words, "--config", str(tiny_config)]) == 0
+    before = Path("runs/net/config.json").read_bytes()
+    assert main([*words, "--resume"]) == 1
+    assert "trains another network" in sentence(capsys)
+    assert Path("runs/net/config.json").read_bytes() == before
+
+
 def test_a_folder_of_the_users_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "thesis.tex").write_text("mine")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from skinoct.errors import DatasetError, OptionError
 from skinoct_training.dataset import find_cases
@@ -22,6 +23,7 @@ SHOWN = (
     "dej.p95_um",
     "dej.thickness_ratio",
     "dej.dice",
+    "dej.gap_fraction",
     "epidermis.thickness_error_um",
 )
 
@@ -65,29 +67,40 @@ def folds(options: FitOptions, settings: dict[str, Any]) -> Iterator[tuple[str, 
 def spread(figures: dict[str, Figures]) -> dict[str, Any]:
     """Return folds, their mean, and their spread (standard deviation, least, largest), ready for JSON."""
     rows = list(figures.values())
-    deviation, least, largest = {}, {}, {}
+    least, largest = {}, {}
     for key in rows[0]:
-        values = np.array([row.get(key, np.nan) for row in rows])
-        values = values[np.isfinite(values)]
-        deviation[key] = float(values.std(ddof=1)) if values.size > 1 else float("nan")
+        values = finite(rows, key)
         least[key] = float(values.min()) if values.size else float("nan")
         largest[key] = float(values.max()) if values.size else float("nan")
     return {
         "folds": {name: nest(row) for name, row in figures.items()},
         "mean": nest(summarize(rows)),
-        "standard_deviation": nest(deviation),
+        "standard_deviation": nest(deviation(rows)),
         "least": nest(least),
         "largest": nest(largest),
     }
+
+
+def deviation(rows: list[Figures]) -> Figures:
+    """Return the standard deviation of every figure over folds; NaN where fewer than two have it."""
+    found = {key: finite(rows, key) for key in rows[0]}
+    return {key: float(v.std(ddof=1)) if v.size > 1 else float("nan") for key, v in found.items()}
+
+
+def finite(rows: list[Figures], key: str) -> npt.NDArray[np.float64]:
+    """Return one figure of all folds that have it."""
+    values = np.array([row.get(key, np.nan) for row in rows], np.float64)
+    return values[np.isfinite(values)]
 
 
 def table(figures: dict[str, Figures]) -> Iterator[str]:
     """Yield the lines of a table for people."""
     width = max(len(name) for name in [*figures, "deviation"])
     yield " ".join([" " * width, *(f"{key.split('.')[-1]:>18}" for key in SHOWN)])
-    rows = {**figures, "mean": summarize(list(figures.values()))}
+    rows = {**figures, "mean": summarize(list(figures.values())), "deviation": deviation(list(figures.values()))}
     for name, row in rows.items():
-        yield " ".join([f"{name:<{width}}", *(f"{row.get(key, float('nan')):18.3f}" for key in SHOWN)])
+        values = (row.get(key, float("nan")) for key in SHOWN)
+        yield " ".join([f"{name:<{width}}", *(f"{v:18.3f}" if np.isfinite(v) else f"{'-':>18}" for v in values)])
 
 
 def results_file(folder: Path) -> Path:

@@ -34,7 +34,8 @@ from skinoct.errors import CheckpointError, OptionError
 from skinoct_training.files import complete_or_absent, write_text
 
 STATE = "state.safetensors"
-BEGUN = frozenset({"config.json", "data.json", "metrics.csv", "tensorboard"})
+CONFIG = "config.json"
+BEGUN = frozenset({CONFIG, "data.json", "metrics.csv", "tensorboard"})
 """All that a run leaves behind which was stopped before its first epoch was over."""
 
 
@@ -78,10 +79,31 @@ class RunFolder:
             self.forget_metrics_after(0)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file, replacing that of an interrupted run."""
+        """Write a JSON file, replacing that of an interrupted run.
+
+        Raises
+        ------
+        OptionError
+            When a run is resumed with the settings of another network.
+        """
+        if self.resuming and name == CONFIG:
+            self._require_same_network(content)
         if not self.writing:
             return
         write_text(self.folder / name, json.dumps(content, indent=2, default=str) + "\n")
+
+    def _require_same_network(self, content: Mapping[str, Any]) -> None:
+        try:
+            before = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))["config"]["network"]
+            now = json.loads(json.dumps(content))["config"]["network"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # the state itself will tell
+        # Settings that came after this run was begun are not in its file.
+        if any(now.get(key) != value for key, value in before.items()):
+            raise OptionError(
+                f"The run in {self.folder} trains another network than the settings ask for; give --resume with the "
+                "settings that it was begun with, or leave it away and choose another --out."
+            )
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add an epoch to metrics.csv."""
@@ -147,7 +169,7 @@ class RunFolder:
 
 def only_begun(folder: Path) -> bool:
     """Tell whether a folder holds a run, and nothing else, that was stopped before its first epoch was over."""
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG).is_file():
         return False
     names = {path.name for path in folder.iterdir() if ".partial" not in path.name}
     return names <= BEGUN
