@@ -88,7 +88,11 @@ def measure_part(name: str, path: Path, models: Path | None, repeat: int) -> Mea
     for _ in range(repeat):
         command = [sys.executable, str(script), name, "--file", str(path)]
         done = subprocess.run(
-            command + (["--models", str(models)] if models else []), capture_output=True, text=True, check=False
+            command + (["--models", str(models)] if models else []),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "MALLOC_ARENA_MAX": "1"},  # as the server's engine has it
         )
         if done.returncode != 0:
             raise Failure(f"The part {name!r} failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")

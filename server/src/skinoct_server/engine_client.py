@@ -12,6 +12,10 @@ from skinoct_server.problems import HttpProblem
 from skinoct_server.registry import Registry
 from skinoct_server.settings import Settings
 
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
+"""glibc lets each thread allocate from memory of its own, and what one frees no other can use: with large arrays that
+pass from thread to thread the engine would grow by a tomogram or two."""
+
 
 class EngineLost(Exception):  # noqa: N818 - what happened
     """The engine process ended while it worked on a job."""
@@ -35,7 +39,8 @@ class EngineClient:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self.settings = settings
         self.registry = registry
-        self.child = Child("skinoct_server.engine", _arguments(settings, registry), self._on_event, self._on_exit)
+        arguments = _arguments(settings, registry)
+        self.child = Child("skinoct_server.engine", arguments, self._on_event, self._on_exit, _ENVIRONMENT)
         self.ready = asyncio.Event()
         self.device = ""
         self.on_runs: Callable[[int, int], None] = lambda _runs, _shared: None

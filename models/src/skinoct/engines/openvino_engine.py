@@ -178,6 +178,7 @@ class OpenVinoEngine:
             self._moved[precision] = dej_difference_um(layer_tops(answer), expected, pixel)
             if self._moved[precision] <= MAX_DEJ_UM:  # False also for NaN
                 return precision
+            self._compiled.clear()  # its memory is needed for what will be used
         return "f32"
 
 
