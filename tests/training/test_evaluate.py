@@ -324,6 +324,17 @@ class TestCheck:
         write_stack(data / "t0" / "tomogram.tif", 255 - skin(0)[0])
         assert "does the set belong to this tomogram?" in self.findings(capsys, data, 0).replace("\n", " ")
 
+    def test_what_is_ignored_is_no_gap(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        from skinoct.rois import Paths, Roi, read_roi_set, write_roi_set
+
+        data = make_data(count=2, rois=[Label.GLASS, Label.GLYCEROL, Label.DEJ])
+        path = data / "t1" / "RoiSet.zip"
+        column = Paths((np.array([[20.0, 0], [40, 0], [40, 48], [20, 48]]),))
+        ignore = [Roi(f"ignore-{z + 1}", Label.UNLABELED, z, column) for z in range(6)]
+        write_roi_set(path, [*read_roi_set(path), *ignore], overwrite=True)
+        out = self.findings(capsys, data, 0)
+        assert "DEJ is missing" not in out, out
+
     def test_exchanged_sets_are_suspected(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         data = tmp_path / "phantoms"
         assert main(["phantom", str(data), "--tomograms", "2", "--slices", "2", "--seed", "11"]) == 0

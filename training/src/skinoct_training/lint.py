@@ -216,7 +216,8 @@ def doubtful_labels(
         if not BAND_UM[0] <= thickness <= BAND_UM[1]:
             text = f"{who}: the DEJ band is {thickness:.1f} um thick on average; doctors draw about 5 um."
             yield Finding(case.name, text, slice_index=z)
-        holes = np.flatnonzero(~columns & ~_out_of_view(dej))
+        ignored = [roi_mask(roi, dej.shape).any(axis=0) for roi in by_slice.get(z, []) if roi.label == Label.UNLABELED]
+        holes = np.flatnonzero(~columns & ~_out_of_view(dej) & ~np.any([np.zeros_like(columns), *ignored], axis=0))
         if holes.size > (1 - FULL_WIDTH) * columns.size:
             text = f"{who}: the DEJ is missing in {holes.size} columns, x = {holes[0]} to {holes[-1]}."
             yield Finding(case.name, text, slice_index=z)
