@@ -62,7 +62,7 @@ def test_unnamed_bands_need_to_be_told(make_data: MakeData) -> None:
     path = data / "t0" / "RoiSet.zip"
     rois = [replace(roi, label=None, name=f"{(roi.slice_index or 0) + 1:04d}-0100-0256") for roi in read_roi_set(path)]
     write_roi_set(path, rois, overwrite=True)
-    with pytest.raises(DatasetError, match=r"t0: ROI 0001-0100-0256.*--roi-class dej"):
+    with pytest.raises(DatasetError, match=r"ROI 0001-0100-0256 in t0/RoiSet\.zip.*--roi-class dej"):
         load(data)
     named = load(data, roi_class=Label.DEJ)
     np.testing.assert_array_equal(named.labels == Label.DEJ, skin(0)[1] == Label.DEJ)
@@ -166,7 +166,7 @@ class TestBadData:
         data = make_data(rois=[Label.DEJ])
         shutil.copy(data / "t0" / "RoiSet.zip", data / "keep.zip")
         write_stack(data / "t0" / "tomogram.tif", skin(0)[0][:2])
-        with pytest.raises(DatasetError, match=r"t0: ROI dej-0003 in RoiSet\.zip lies in slice 3"):
+        with pytest.raises(DatasetError, match=r"ROI dej-0003 in t0/RoiSet\.zip lies in slice 3"):
             load(data)
 
     def test_an_absurd_calibration(self, make_data: MakeData) -> None:
