@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -30,7 +31,7 @@ def phantom(tmp_path_factory):
     """A tomogram that no shipped checkpoint was trained on."""
     folder = tmp_path_factory.mktemp("phantom") / "data"
     command = [sys.executable, "-m", "skinoct_training.cli", "phantom", str(folder)]
-    subprocess.run([*command, "--tomograms", "1", "--slices", "24", "--seed", "4711"], check=True, timeout=300)
+    subprocess.run([*command, "--tomograms", "1", "--slices", "72", "--seed", "4711"], check=True, timeout=300)
     return next(folder.glob("*/tomogram.tif"))
 
 
@@ -46,8 +47,12 @@ def server(tmp_path_factory):
         text=True,
     )
     line = process.stdout.readline()
-    time.sleep(15)
-    yield next(word.rstrip("/.,") for word in line.split() if word.startswith("http"))
+    url = next(word.rstrip("/.,") for word in line.split() if word.startswith("http"))
+    end = time.monotonic() + 180
+    while httpx.get(f"{url}/readyz", trust_env=False, timeout=60).status_code != 200:
+        assert time.monotonic() < end, "the server does not get ready"
+        time.sleep(0.2)
+    yield url
     process.terminate()
     process.stdout.close()
     process.wait(30)
@@ -74,6 +79,9 @@ def shown(imagej, phantom, server):
 
 def test_pictures_of_the_story(shown, server):
     session, wide, tall = shown, (528, 0, 1137, 345), (400, 0, 1137, 560)
+    # The server tells how long it will take once it knows how fast it is: after a first, small part.
+    code = f'run("Segment skin", "server={server} slices=1-8"); run("Remove Overlay");'
+    session(f"ij.IJ.runMacro({code!r})")
     for depth, path in enumerate([("Plugins",), ("Plugins", "Skin")]):
         session.click(*session(f"menu_point{path!r}"))
         time.sleep(0.8 + depth)
@@ -87,8 +95,9 @@ def test_pictures_of_the_story(shown, server):
     time.sleep(0.5)
     picture(session, "fiji-dialog", tall)
     session.ok("Segment skin")
-    session.until("' left (' in status() or 'done' in status()", 60)
+    session.until("' of 72, ' in status() and ' left (' in status()", 60)
     picture(session, "fiji-progress", wide)
+    assert "done" not in session("status()")
     session.until("'done' in status()", 120)
     time.sleep(0.5)
     picture(session, "fiji-band", wide)
