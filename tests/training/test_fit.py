@@ -341,6 +341,8 @@ class TestBadInput:
         odd = Path("odd.json")
         odd.write_text('{"learning_speed": 3}')
         assert "learning_speed" in self.error(capsys, make_data(), "--out", "net", "--config", odd)
+        odd.write_text('{"crop": [0, 64]}')
+        assert "crop.0" in self.error(capsys, make_data(), "--out", "net", "--config", odd)
         odd.write_text("{")
         assert "not a readable JSON" in self.error(capsys, make_data(), "--out", "net", "--config", odd)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from skinoct.decode import DecodeConfig
 from skinoct.intensity import IntensityConfig
@@ -29,7 +29,7 @@ class TrainConfig(BaseModel):
     """What the network is punished for."""
     decode: DecodeConfig = DecodeConfig()
     """Ordered decoding; the band's thickness is replaced by that of the annotators."""
-    crop: tuple[int, int] = (224, 256)
+    crop: tuple[PositiveInt, PositiveInt] = (224, 256)
     """Rows and columns of a training crop."""
     spacings: tuple[int, ...] = (1, 1, 1, 1, 0, 2)
     """Distances in slices between the neighbors of a crop, drawn with equal chance; 0 repeats the slice."""

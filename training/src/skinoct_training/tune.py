@@ -21,7 +21,7 @@ from skinoct.predictor import stack_neighbors
 from skinoct.segmentation import LabelArray, draw_layers
 from skinoct.unet import UNetConfig
 from skinoct_training.dataset import Case, LabelOptions, load_volumes
-from skinoct_training.metrics import column_errors
+from skinoct_training.metrics import calibration, column_errors
 from skinoct_training.validation import densest_window
 
 CANDIDATES: dict[str, tuple[Any, ...]] = {
@@ -32,6 +32,7 @@ CANDIDATES: dict[str, tuple[Any, ...]] = {
     "floor": (0.005, 0.02, 0.05, 0.1),
 }
 """Values that are tried, in this order."""
+TEMPERATURES = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 SLICES = 8
 """Consecutive slices of each tomogram."""
 LEAST_GAIN = 0.005
@@ -69,20 +70,51 @@ def gather(checkpoint: Checkpoint, engine: Engine, cases: list[Case], labels: La
         yield Evidence(np.concatenate(found), window.labels)
 
 
+def decoded(item: Evidence, config: DecodeConfig) -> tuple[LabelArray, npt.NDArray[np.float32]]:
+    """Return labels (Z, Y, X) and confidence (Z, X)."""
+    slices, _, rows, columns = item.probabilities.shape
+    decoder = OrderedDecoder(config, (slices, rows, columns))
+    decoder.add(item.probabilities.astype(np.float32))
+    surfaces = decoder.finish()
+    return draw_layers(surfaces.boundaries, rows), surfaces.confidence
+
+
 def error_um(evidence: Sequence[Evidence], config: DecodeConfig, pixel_um: float) -> float:
     """Return the mean over tomograms of the DEJ's error, a missing DEJ counted as lying at the edge of the image."""
-    scores = []
+    guesses = ((decoded(item, config)[0], item.labels) for item in evidence)
+    return float(np.nanmean([column_errors(guess, labels, pixel_um).score_um for guess, labels in guesses]))
+
+
+def overconfidence(evidence: Sequence[Evidence], config: DecodeConfig, pixel_um: float) -> float:
+    """Return how far claimed confidence and the share of columns within one band of the truth are apart.
+
+    The expected calibration error of Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017.
+    """
+    band_um = config.band_thickness_px * pixel_um
+    counts = np.zeros((10, 3))
     for item in evidence:
-        slices, _, rows, columns = item.probabilities.shape
-        decoder = OrderedDecoder(config, (slices, rows, columns))
-        decoder.add(item.probabilities.astype(np.float32))
-        guess = draw_layers(decoder.finish().boundaries, rows)
-        scores.append(column_errors(guess, item.labels, pixel_um).score_um)
-    return float(np.nanmean(scores))
+        labels, confidence = decoded(item, config)
+        counts += calibration(confidence, labels, item.labels, pixel_um, band_um, len(counts))
+    columns, claimed, good = counts.T
+    return float(np.abs(claimed - good).sum() / max(columns.sum(), 1))
+
+
+def calibrate(evidence: Sequence[Evidence], start: DecodeConfig, pixel_um: float, say: Say) -> DecodeConfig:
+    """Return the settings with the temperature at which confidence is what it claims to be."""
+    best = start, overconfidence(evidence, start, pixel_um)
+    for value in TEMPERATURES:
+        trial = start.model_copy(update={"temperature": value})
+        apart = overconfidence(evidence, trial, pixel_um)
+        say(f"temperature = {value:g}: confidence is off by {apart:.3f}")
+        best = min(best, (trial, apart), key=lambda pair: pair[1])
+    return best[0]
 
 
 def tune(evidence: Sequence[Evidence], start: DecodeConfig, pixel_um: float, say: Say) -> DecodeConfig:
-    """Return the settings with the lowest error that one pass over ``CANDIDATES`` finds; each trial is said."""
+    """Return the settings with the lowest error that one pass over ``CANDIDATES`` finds, confidence made true.
+
+    Each trial is said.
+    """
     config, best = start, error_um(evidence, start, pixel_um)
     say(f"as it is: {best:.2f} um")
     for name, values in CANDIDATES.items():
@@ -94,4 +126,4 @@ def tune(evidence: Sequence[Evidence], start: DecodeConfig, pixel_um: float, say
             say(f"{name} = {value:g}: {error:.2f} um")
             if error < best * (1 - LEAST_GAIN):
                 config, best = trial, error
-    return config
+    return calibrate(evidence, config, pixel_um, say)
