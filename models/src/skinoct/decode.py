@@ -77,7 +77,8 @@ class DecodeConfig(BaseModel):
     epidermis_spread: float = Field(default=0.4, gt=0)
     """Standard deviation of the logarithm of that thickness, over sites and ages."""
     epidermis_price: float = Field(default=8.0, ge=0)
-    """Price in log probability, twice that of one standard deviation; 0 for no opinion."""
+    """Price in log probability, twice that of one standard deviation; 0 for no opinion. The rows of a
+    column are far from independent, so that a network which errs is sure of it: single units change little."""
     row_um: float | None = Field(default=None, gt=0)
     """Micrometers of a row of the network; None where nobody knows, and thickness has no price."""
     temperature: float = Field(default=8.0, gt=0)

@@ -28,7 +28,7 @@ from skinoct.errors import Cancelled, OptionError
 from skinoct.intensity import IntensityConfig
 from skinoct.predictor import Predictor
 from skinoct_training.dataset import Case, LabelOptions, find_cases, fingerprint, native_pixel_um
-from skinoct_training.evaluate import EvaluationOptions, pick, read_subject, segment, unweighted
+from skinoct_training.evaluate import EvaluationOptions, pick, read_subject, unweighted
 from skinoct_training.files import write_text
 from skinoct_training.fit import FitOptions, fit, make_config
 from skinoct_training.loop import Duration
@@ -272,7 +272,7 @@ def examine(
     found: dict[str, dict[str, float | None]] = {}
     for case in cases:
         subject, tomogram = read_subject(case, options, intensity)
-        segmentation = segment(predictor, tomogram, subject, "ordered" if way == "ordered" else "pixel")
+        segmentation = predictor.segment(tomogram, decode="ordered" if way == "ordered" else "pixel")
         figures = score(pick(segmentation, subject), subject.annotated, um=subject.um, slices=subject.slices)
         found[case.name] = {key: value if math.isfinite(value) else None for key, value in figures.items()}
     return found

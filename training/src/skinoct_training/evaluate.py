@@ -14,8 +14,8 @@ from skinoct.errors import DatasetError
 from skinoct.intensity import IntensityConfig, measure_intensity, normalize, sample_indices
 from skinoct.labels import CLASSES
 from skinoct.predictor import Predictor
-from skinoct.segmentation import Decode, FloatArray, LabelArray, Segmentation
-from skinoct.tomogram import PixelSize, Tomogram
+from skinoct.segmentation import FloatArray, LabelArray, Segmentation
+from skinoct.tomogram import Tomogram
 from skinoct_training import baselines
 from skinoct_training.dataset import Case, LabelOptions, open_image, pixel_um_of, read_labels
 from skinoct_training.metrics import (
@@ -144,7 +144,7 @@ def evaluate(
         if was_trained_on(case, hashes):
             outcome.leaks.append(case.name)
         outcome.names.append(case.name)
-        segmentation = segment(predictor, tomogram, subject, "ordered")
+        segmentation = predictor.segment(tomogram, decode="ordered")
         measure_model(outcome, subject, segmentation)
         band_px = checkpoint.card.band_thickness_um / subject.um[0]
         least_px = baselines.LEAST_EPIDERMIS_UM / subject.um[0]
@@ -153,17 +153,12 @@ def evaluate(
             opponents["constant_thickness_oracle"] = baselines.constant_thickness(
                 subject.annotated, thickness / subject.um[0], band_px
             )
-        opponents["same_network_per_pixel"] = pick(segment(predictor, tomogram, subject, "pixel"), subject)
+        opponents["same_network_per_pixel"] = pick(predictor.segment(tomogram, decode="pixel"), subject)
         if paper:
-            opponents["paper_recipe"] = pick(segment(paper, tomogram, subject, "pixel"), subject)
+            opponents["paper_recipe"] = pick(paper.segment(tomogram, decode="pixel"), subject)
         for name, labels in opponents.items():
             measure_method(outcome, name, subject, labels)
     return outcome
-
-
-def segment(predictor: Predictor, tomogram: Tomogram, subject: Subject, decode: Decode) -> Segmentation:
-    """Segment at the pixel size that the annotation is compared at."""
-    return predictor.segment(tomogram, decode=decode, pixel_size_um=PixelSize(*subject.um))
 
 
 def pick(segmentation: Segmentation, subject: Subject) -> LabelArray:
