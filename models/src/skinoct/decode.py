@@ -230,10 +230,10 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes)
     glass, above_skin, above_dej, below = column_scores(logs, lanes)
     del logs  # large images: what is not needed any more goes at once
 
+    skin, _ = best_line(above_skin, config.surface_step_price, 0, lanes)
     score = band_scores(above_dej, below, band, lanes)
     del above_dej, below
     if config.row_um is not None and config.epidermis_price > 0:
-        skin, _ = best_line(above_skin, config.surface_step_price, 0, lanes)
         charge_thickness(score, skin, band, thickness_prices(config, rows), lanes)
     dej_row, best = best_line(score, config.dej_step_price, config.dej_reach, lanes)
     confidence = column_confidence(score, best, band, config.temperature, lanes)
@@ -246,13 +246,25 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes)
     dej_top = np.where(absent, rows, center - half).astype(np.float32)
     dermis_top = np.where(absent, rows, center + half)
 
-    forbid_below(above_skin, np.clip(np.ceil(dej_top), 0, rows), lanes)
-    skin = np.minimum(best_line(above_skin, config.surface_step_price, 0, lanes)[0], dej_top)
+    skin = _above(skin, above_skin, dej_top, config, slices, lanes)
     forbid_below(glass, np.ceil(skin), lanes)
     pane, _ = best_line(glass, config.glass_step_price, 0, lanes)
     lines = np.stack([np.minimum(pane, skin), skin, dej_top, dermis_top])
     lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, rows)[..., :slices]
     return np.swapaxes(lines, 1, 2).astype(np.float32), confidence[:, :slices].T
+
+
+def _above(
+    skin: FloatArray, above_skin: FloatArray, dej_top: FloatArray, config: DecodeConfig, slices: int, lanes: Lanes
+) -> FloatArray:
+    """Return the best skin surface (X, lanes) above the DEJ; searched again only where ``skin`` crosses the DEJ."""
+    limit = np.clip(np.ceil(dej_top), 0, above_skin.shape[1] - 1)
+    crossing = np.any(skin > limit, axis=0, keepdims=True)
+    if crossing[:, :slices].any():
+        forbid_below(above_skin, limit, lanes)
+        bound, _ = best_line(above_skin, config.surface_step_price, 0, lanes)
+        skin = np.where(crossing, bound, skin).astype(np.float32)
+    return np.asarray(np.minimum(skin, dej_top), np.float32)
 
 
 def _log_probabilities(probabilities: FloatArray, config: DecodeConfig, lanes: int) -> FloatArray:
