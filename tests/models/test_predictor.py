@@ -75,6 +75,46 @@ def layered(shape: tuple[int, int, int], surface: float, dej: float, band: float
     return np.broadcast_to(values, shape).astype(np.float32)
 
 
+class FarsightedEngine(BrightnessEngine):
+    """Sees layers only in images of some height; keeps the heights that it was asked about."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.asked: list[int] = []
+
+    def probabilities(self, images: FloatArray) -> FloatArray:
+        self.asked.append(images.shape[2])
+        sure = super().probabilities(images)
+        return sure if images.shape[2] == self.rows else np.full_like(sure, 0.2)
+
+
+class TestUnknownPixelSize:
+    def segment(self, checkpoint: Checkpoint, sees: int, rows: int = 200, **given: Any) -> tuple[Any, list[int]]:
+        card = checkpoint.card.model_copy(update={"decode": {"enlarge_unknown": True}})
+        engine = FarsightedEngine(sees)
+        voxels = layered((3, rows, 40), surface=0.2 * rows, dej=0.5 * rows, band=5.6 * rows / sees)
+        predictor = Predictor(Checkpoint(card, checkpoint.weights), engine=engine, batch=1)
+        return predictor.segment(Tomogram(voxels, "t"), **given), engine.asked
+
+    @pytest.mark.parametrize("sees", [200, 400])
+    def test_the_image_is_shown_at_the_size_at_which_its_layers_are_seen(
+        self, checkpoint: Checkpoint, sees: int
+    ) -> None:
+        answer, asked = self.segment(checkpoint, sees)
+        assert asked[-3:] == [sees] * 3
+        middle = answer.boundaries[2:].mean(axis=0)
+        np.testing.assert_allclose(middle, 100, atol=1.5)
+        assert answer.pixel_size_um is None
+
+    def test_a_known_size_is_believed(self, checkpoint: Checkpoint) -> None:
+        assert set(self.segment(checkpoint, 400, pixel_size_um=0.9)[1]) == {200}
+
+    def test_large_images_are_shown_as_they_are(self, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("skinoct.predictor.LARGEST_SEARCHED", 400 * 80 - 1)
+        assert set(self.segment(checkpoint, 400)[1]) == {200}
+
+
 @pytest.mark.parametrize("decode", ["ordered", "pixel"])
 @pytest.mark.parametrize("um", [None, 0.9, 1.8, PixelSize(0.6, 0.45)])
 def test_the_answer_does_not_depend_on_the_batch(checkpoint: Checkpoint, decode: Any, um: Any, engine: Engine) -> None:

@@ -79,6 +79,9 @@ class DecodeConfig(BaseModel):
     epidermis_price: float = Field(default=8.0, ge=0)
     """Price in log probability, twice that of one standard deviation; 0 for no opinion. The rows of a
     column are far from independent, so that a network which errs is sure of it: single units change little."""
+    enlarge_unknown: bool = False
+    """Whether an image whose pixel size nobody knows is shown to the network enlarged where that makes it surer; for
+    networks that were trained on skin of many scales."""
     row_um: float | None = Field(default=None, gt=0)
     """Micrometers of a row of the network; None where nobody knows, and thickness has no price."""
     temperature: float = Field(default=8.0, gt=0)

@@ -17,7 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from skinoct.checkpoint import Checkpoint
-from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel, find_overhangs, for_slices_apart
+from skinoct.decode import (
+    DecodeConfig,
+    OrderedDecoder,
+    decode_pixel,
+    decode_slices,
+    find_overhangs,
+    for_slices_apart,
+)
 from skinoct.engines import Engine, make_engine
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
 from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity, normalize, sample_indices
@@ -39,6 +46,14 @@ cures."""
 MAX_ENLARGEMENT = 2.0
 """Coarser images are not enlarged any further: it would only blur them, at the price of its square. The network meets
 skin of every scale in training."""
+LARGEST_SEARCHED = 2**21
+"""Pixels beyond which an image of unknown pixel size is not tried enlarged: it shows its layers well enough."""
+SHALLOW_UM = 150.0
+"""Fields of skin are deeper than this, or the DEJ would lie below them."""
+SHALLOW_FAVOR = 1.3
+"""Share by which the enlarged image may be less sure where the field would be too shallow."""
+SEARCH_TEMPERATURE = 64.0
+"""At which the confidence of a few slices is compared: high, so that it tells certain from very certain."""
 LABELS_IN_MEMORY = 256 * 2**20
 """Bytes of ``pixel`` labels above which they are kept in a temporary file."""
 _REFERENCE_PIXELS = 224 * 512
@@ -131,6 +146,8 @@ class Predictor:
         size = _pixel_size(pixel_size_um, tomogram)
         shape = tomogram.voxels.shape
         grid = plan_grid((shape[1], shape[2]), size, self.card.pixel_size_um, tomogram.name)
+        if size is None and DecodeConfig(**self.card.decode).enlarge_unknown:
+            grid = self._surest(tomogram, grid)
         given: dict[str, Any] = {
             "band_thickness_px": self.card.band_thickness_um / grid.network_um,
             "row_um": None if size is None else grid.network_um,
@@ -163,9 +180,7 @@ class Predictor:
         cancelled: Callable[[], bool] | None,
     ) -> Iterator[FloatArray]:
         """Yield probabilities (n, 5, H, W) of consecutive slices, from the first to the last."""
-        voxels, total = tomogram.voxels, tomogram.voxels.shape[0]
-        samples = (voxels[z : z + 1] for z in sample_indices(total, self._intensity))
-        scale = measure_intensity(samples, self._intensity)
+        total, scale = tomogram.voxels.shape[0], self._scale(tomogram)
         batch = self._batch or self._suited_batch(grid)
         with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:  # beside the network
 
@@ -193,6 +208,40 @@ class Predictor:
                 start = stop
                 if progress is not None:
                     progress(start, total)
+
+    def _scale(self, tomogram: Tomogram) -> IntensityScale:
+        voxels = tomogram.voxels
+        indices = sample_indices(voxels.shape[0], self._intensity)
+        return measure_intensity((voxels[z : z + 1] for z in indices), self._intensity)
+
+    def _surest(self, tomogram: Tomogram, plain: Grid) -> Grid:
+        """Choose between an image of unknown pixel size as it is and enlarged, by the confidence on a few slices.
+
+        Microscopes with pixels larger than the network's are common; skin that looks half as thick as usual is found
+        better when it is enlarged. The shallower the field would be, the more likely its pixels are large.
+        """
+        (rows, columns), total = plain.image, tomogram.voxels.shape[0]
+        larger = Grid(plain.image, (2 * rows, 2 * columns), plain.network_um)
+        if 4 * rows * columns > LARGEST_SEARCHED:
+            return plain
+        scale = self._scale(tomogram)
+        slices = sorted({total // 6, total // 2, total - 1 - total // 6})
+        favor = SHALLOW_FAVOR if rows * plain.network_um < SHALLOW_UM else 1.0
+        try:
+            surer = self._confidence(tomogram, larger, slices, scale) * favor
+        except OutOfMemoryError:
+            return plain
+        return larger if surer > self._confidence(tomogram, plain, slices, scale) else plain
+
+    def _confidence(self, tomogram: Tomogram, grid: Grid, slices: list[int], scale: IntensityScale) -> float:
+        """Return the mean confidence of all columns of some slices."""
+        band_px = self.card.band_thickness_um / grid.network_um
+        config = DecodeConfig(**{**self.card.decode, "band_thickness_px": band_px, "temperature": SEARCH_TEMPERATURE})
+        found = [
+            decode_slices(self.engine.probabilities(self._images(tomogram, z, z + 1, scale, grid)), config)[1].mean()
+            for z in slices
+        ]
+        return float(np.mean(found))
 
     def _suited_batch(self, grid: Grid) -> int:
         pixels = grid.network[0] * grid.network[1]
