@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench network-table flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune
+.PHONY: help setup demo serve test check bench network-table flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune unseen
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ data/ablation-held-out: | $(STAMP)
 
 bench-finetune: $(STAMP)  ## Fine-tune the default checkpoint on one tomogram, under 15 minutes; writes docs/fine-tuning.md
 	$(BIN)/python tests/e2e/finetune.py
+
+unseen: $(STAMP)  ## Measure the default checkpoint on skin of another generator; writes docs/unseen.md
+	PYTHONPATH=tests $(BIN)/python -m unseen.measure --threads $(THREADS)
 
 faults: $(STAMP)  ## Kill, stop and starve a server, and see that nothing is lost; adds to docs/benchmarks.md
 	$(BIN)/python -m pytest tests/server/test_faults.py tests/server/test_admission.py \
