@@ -152,9 +152,9 @@ def page(tomograms: Sequence[Measured], checkpoint: Checkpoint, seed: int, comma
             "anatomy of its own and four instruments of its own. It measures how well a network trained on one kind "
             "of synthetic skin does on another kind, **not its accuracy on real skin**.",
             "",
-            "Three settings were chosen while looking at tomograms of this generator, those of seed "
-            f"{CHOSEN_ON}: `dej_step_price` and `epidermis_price` of ordered decoding, and how far coarse images are "
-            f"enlarged at most. {chosen}",
+            "Four settings were chosen while looking at tomograms of this generator, those of seed "
+            f"{CHOSEN_ON}: `dej_step_price` and `epidermis_price` of ordered decoding, how far coarse images are "
+            f"enlarged at most, and when one of unknown pixel size is enlarged. {chosen}",
             "",
             *table(tomograms),
             "",
