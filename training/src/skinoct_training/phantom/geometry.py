@@ -40,7 +40,7 @@ def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
     slices, _, width = grid.shape
     z = (np.arange(slices, dtype=np.float32) - slices / 2)[:, None] * np.float32(grid.z_um)
     x = (np.arange(width, dtype=np.float32) - width / 2)[None, :] * np.float32(grid.x_um)
-    tilt = anatomy.tilt_x * x + anatomy.tilt_z * z
+    tilt = anatomy.tilt_x * x + anatomy.tilt_z * z + draw_bow(rng, spec)
     wave = anatomy.wave_um * lateral(rng, spec, 90.0)
     rough = 0.6 * lateral(rng, spec, 4.0) + 0.8 * lateral(rng, spec, 12.0)
     follicles = draw_spots(rng, spec, anatomy.follicles_mm2, anatomy.follicle_um)
@@ -66,6 +66,14 @@ def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
     duct = draw_spots(rng, spec, anatomy.ducts_mm2, DUCT_UM)
     surfaces = [pane_line, skin, corneum, dej, furrows, duct]
     return Surfaces(*(np.asarray(surface, np.float32) for surface in surfaces))
+
+
+def draw_bow(rng: np.random.Generator, spec: Spec) -> FloatArray:
+    """Draw how much deeper than at its top round skin lies (1, X), um."""
+    if not spec.anatomy.bow_um:
+        return np.zeros((1, 1), np.float32)
+    x = np.linspace(-1, 1, spec.grid.shape[2], dtype=np.float32) - np.float32(rng.uniform(-0.6, 0.6))
+    return np.asarray(spec.anatomy.bow_um * (x / np.abs(x).max()) ** 2, np.float32)[None]
 
 
 def lateral(rng: np.random.Generator, spec: Spec, width_um: float) -> FloatArray:

@@ -39,8 +39,41 @@ def form_image(rng: np.random.Generator, spec: Spec, tissue: FloatArray, surface
     dark = np.sqrt(optics.floor) * np.abs(1 + 0.35 * rng.standard_normal(tissue.shape, dtype=np.float32))
     signal = np.sqrt(amplitude**2 + (0.5 * dark) ** 2)
     signal *= gains(rng, spec)
+    signal += stray_light(rng, spec, surfaces)
     signal += np.float32(optics.grains) * rng.standard_normal(tissue.shape, dtype=np.float32)
-    return compress(signal, spec)
+    return compress(signal * frame_of_view(rng, spec), spec)
+
+
+def stray_light(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> FloatArray:
+    """Light that comes from no tissue: flares at the surface and ghosts of reflections; broadcasts to (Z, Y, X)."""
+    optics, (slices, rows, width) = spec.optics, spec.grid.shape
+    if not optics.flares and not optics.ghosts:
+        return np.zeros((1, 1, 1), np.float32)
+    light = np.zeros(spec.grid.shape, np.float32)
+    x, y = np.arange(width, dtype=np.float32), np.arange(rows, dtype=np.float32)
+    for _ in range(optics.flares):
+        # Where the skin lies highest the light comes straight back.
+        highest = surfaces.skin.argmin(1) if rng.random() < 0.5 else np.full(slices, rng.uniform(0, width))
+        near = np.exp(-(((x - highest[:, None] - rng.uniform(-20, 20)) / rng.uniform(0.7, 6)) ** 2))
+        fade = np.exp(-y / rows * rng.uniform(0, 3))
+        light += np.float32(rng.uniform(0.3, 3)) * near[:, None] * fade[:, None]
+    for _ in range(optics.ghosts):
+        line = np.exp(-(((y - rng.uniform(0, rows)) / rng.uniform(0.6, 3)) ** 2))
+        light += np.float32(rng.uniform(0.1, 1.0)) * line[:, None]
+    return light
+
+
+def frame_of_view(rng: np.random.Generator, spec: Spec) -> FloatArray:
+    """Return 0 in the black margins of the view and 1 within, (1, 1, X)."""
+    width = spec.grid.shape[2]
+    inside = np.ones((1, 1, width), np.float32)
+    margin = round(spec.optics.margin * width)
+    side = int(rng.integers(3)) if margin else 0
+    if margin and side != 1:
+        inside[..., :margin] = 0
+    if margin and side != 0:
+        inside[..., width - margin :] = 0
+    return inside
 
 
 def compress(signal: FloatArray, spec: Spec) -> FloatArray:

@@ -81,6 +81,8 @@ class Anatomy:
     wave_um: float
     tilt_x: float
     tilt_z: float
+    bow_um: float
+    """How much deeper the skin lies at the sides of the view than at its highest point, as on a finger."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,12 @@ class Optics:
     """Exponent of the gain from top to bottom by which a microscope's software makes up for attenuation."""
     grains: float
     """Noise of single pixels, relative to the epidermis."""
+    flares: int
+    """Bright stripes over all depth where the surface throws the light straight back."""
+    ghosts: int
+    """Level lines of stray reflections, at any depth."""
+    margin: float
+    """Share of the width that is black at one side or both."""
     bits: int
 
 
@@ -194,7 +202,7 @@ def _chance(rng: np.random.Generator, share: float) -> bool:
 def _draw_grid(rng: np.random.Generator, wide: bool, slices: int) -> Grid:
     if not wide:
         return Grid((slices, 224, 512), 0.9, 0.9, 0.9)
-    told_um = UNCALIBRATED_UM if _chance(rng, 0.35) else None
+    told_um = UNCALIBRATED_UM if _chance(rng, 0.45) else None
     # Deep fields end in darkness far below the DEJ, which must not be taken for the dark medium.
     y_um = _log_uniform(rng, 1.4, 2.4) if _chance(rng, 0.4) else _log_uniform(rng, 0.5, 1.4)
     if told_um is not None:
@@ -228,6 +236,7 @@ def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
         gap = gap if _chance(rng, 0.96) else max(gap, depth_um - _uniform(rng, 0.1, 1.0) * (corneum + cellular))
     if _chance(rng, 0.35 if wide else 0.08):
         pane = -10.0
+    bow = depth_um * _uniform(rng, 0.05, 0.45) if wide and _chance(rng, 0.3) else 0.0
     return Anatomy(
         site=site.name,
         age_years=age,
@@ -247,6 +256,7 @@ def _draw_anatomy(rng: np.random.Generator, wide: bool, grid: Grid) -> Anatomy:
         wave_um=_uniform(rng, 2, 16),
         tilt_x=float(rng.normal(0, 0.08 if wide else 0.05)),
         tilt_z=float(rng.normal(0, 0.04)),
+        bow_um=bow,
     )
 
 
@@ -338,6 +348,9 @@ def _draw_optics(rng: np.random.Generator, wide: bool) -> Optics:
         furrow_shade=_uniform(rng, 0.1, 0.8),
         depth_gain=0.0,
         grains=_uniform(rng, 0.02, 0.06),
+        flares=0,
+        ghosts=0,
+        margin=0.0,
         bits=8 if _chance(rng, 0.8) else 16,
     )
     if not wide:
@@ -361,4 +374,7 @@ def _draw_optics(rng: np.random.Generator, wide: bool) -> Optics:
         furrow_shade=_uniform(rng, 0.0, 0.8),
         depth_gain=_uniform(rng, 0, 1.8) if _chance(rng, 0.3) else 0.0,
         grains=_log_uniform(rng, 0.01, 0.25),
+        flares=int(rng.poisson(1.5)) if _chance(rng, 0.2) else 0,
+        ghosts=int(rng.integers(1, 4)) if _chance(rng, 0.15) else 0,
+        margin=_uniform(rng, 0.02, 0.2) if _chance(rng, 0.12) else 0.0,
     )
