@@ -23,6 +23,7 @@ from skinoct.checkpoint import (
 )
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import OptionError
+from skinoct.heap import keep_freed_memory
 from skinoct.unet import UNet
 from skinoct_training.config import TrainConfig
 from skinoct_training.distributed import process_group, rank
@@ -44,6 +45,8 @@ LIMITS = (
 
 FIRST_WEIGHTS = "encoder.0.0.weight"
 """Name of the weights that see the slices."""
+KEPT_BYTES = 2**30
+"""Freed memory that a training keeps: a few batches."""
 FINE_TUNE_RATE = 0.25
 """Share of the learning rate that a fine-tune gets: what is known should not be shaken out."""
 
@@ -116,6 +119,7 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
         raise OptionError(f"{options.out} exists already; choose another name, or --resume to go on with its run.")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    keep_freed_memory(KEPT_BYTES)
     base = open_checkpoint(options.start) if options.start is not None else None
     config = adopt(make_config(settings), base, asked="network" in settings or settings.get("recipe") == "paper")
     selection = select(options.data, config.seed, fine_tune=base is not None)
