@@ -55,6 +55,11 @@ class TrainConfig(BaseModel):
     """Convolve in bfloat16, which halves the time on processors with instructions for it; None for on GPUs alone."""
     compile: bool = False
     """Compile the network with torch.compile; pays off in long trainings on a GPU."""
+    rehearsal: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the crops of a fine-tune that show phantoms, lest the network forget what it knew; 0 for none. A
+    training from the start has none."""
+    keep_start: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the weights that a fine-tune started from in those that it keeps."""
     seed: int = 0
     """Of everything random."""
 

@@ -30,7 +30,7 @@ from skinoct.intensity import IntensityConfig, measure_intensity, normalize, sam
 from skinoct.labels import Label
 from skinoct.predictor import PLAUSIBLE_UM, RESCALE_TOLERANCE, resize
 from skinoct.rois import Roi, lines_to_bands, rasterize, read_roi_set, required_slice, roi_mask
-from skinoct.tomogram import Tomogram, read_tomogram
+from skinoct.tomogram import Tomogram, Voxels, read_tomogram
 from skinoct_training.annotation import LabelArray, band_runs, derive_layers
 
 LabelSource = Literal["auto", "labels", "rois"]
@@ -263,21 +263,53 @@ def load_volume(case: Case, *, pixel_um: float, intensity: IntensityConfig, opti
     voxels, shape = tomogram.voxels, tomogram.voxels.shape
     um_y, um_x = pixel_um_of(tomogram)
     drawn = read_labels(case, shape, options, um_y)
-    annotated = np.flatnonzero(drawn.any(axis=(1, 2)))
-    if annotated.size == 0:
+    if not drawn.any():
         raise DatasetError(f"{case.annotation} labels not a single pixel of {case.image.name}; draw ROIs on it first.")
+    try:
+        return make_volume(case.name, voxels, drawn, (um_y, um_x), pixel_um, intensity)
+    except TomogramError as error:
+        raise DatasetError(str(error), kind=error.kind) from None
+
+
+def make_volume(
+    name: str,
+    voxels: Voxels,
+    drawn: LabelArray,
+    size_um: tuple[float, float],
+    pixel_um: float,
+    intensity: IntensityConfig,
+) -> Volume:
+    """Normalize voxels (Z, Y, X) and bring them and what was drawn on them to square pixels.
+
+    Parameters
+    ----------
+    name : str
+    voxels : array or reader of one
+    drawn : uint8, shape (Z, Y, X)
+        Labels; 0 where nobody knows.
+    size_um : (float, float)
+        Height and width of a pixel.
+    pixel_um : float
+        Both in the result.
+    intensity : IntensityConfig
+
+    Raises
+    ------
+    TomogramError
+        When the voxels cannot be used.
+    """
+    um_y, um_x = size_um
+    shape = voxels.shape
+    annotated = np.flatnonzero(drawn.any(axis=(1, 2)))
     runs = band_runs(drawn[annotated])
     size = (_rescaled(shape[1], um_y / pixel_um), _rescaled(shape[2], um_x / pixel_um))
     images, labels = byte_store((shape[0], *size)), byte_store((shape[0], *size))
-    try:
-        scale = measure_intensity((voxels[z : z + 1] for z in sample_indices(shape[0], intensity)), intensity)
-        for start in range(0, shape[0], BLOCK):
-            block = slice(start, min(start + BLOCK, shape[0]))
-            images[block] = np.rint(resize(normalize(voxels[block], scale, intensity), size) * 255)
-            labels[block] = resize_labels(drawn[block], size)
-    except TomogramError as error:
-        raise DatasetError(str(error), kind=error.kind) from None
-    return Volume(case.name, images, labels, annotated, band_thickness(runs) * um_y)
+    scale = measure_intensity((voxels[z : z + 1] for z in sample_indices(shape[0], intensity)), intensity)
+    for start in range(0, shape[0], BLOCK):
+        block = slice(start, min(start + BLOCK, shape[0]))
+        images[block] = np.rint(resize(normalize(voxels[block], scale, intensity), size) * 255)
+        labels[block] = resize_labels(drawn[block], size)
+    return Volume(name, images, labels, annotated, band_thickness(runs) * um_y)
 
 
 def band_thickness(runs: npt.NDArray[np.int32]) -> float:

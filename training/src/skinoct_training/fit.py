@@ -21,16 +21,19 @@ from skinoct.checkpoint import (
     recover_checkpoint,
     save_checkpoint,
 )
+from skinoct.decode import DecodeConfig
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import OptionError
 from skinoct.heap import keep_freed_memory
 from skinoct.unet import UNet
 from skinoct_training.config import TrainConfig
+from skinoct_training.dataset import Volume
 from skinoct_training.distributed import process_group, rank
 from skinoct_training.follow import Picture, make_picture
 from skinoct_training.loop import Duration, Standing, Trainer
 from skinoct_training.metrics import ColumnErrors
 from skinoct_training.preparation import DataOptions, TrainingSet, read, select
+from skinoct_training.rehearsal import MixedSampler, draw_rehearsal
 from skinoct_training.run_folder import RunFolder, environment
 from skinoct_training.sampling import Sampler
 from skinoct_training.validation import densest_window, validate
@@ -121,7 +124,7 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
         torch.set_num_threads(options.threads)
     keep_freed_memory(KEPT_BYTES)
     base = open_checkpoint(options.start) if options.start is not None else None
-    config = adopt(make_config(settings), base, asked="network" in settings or settings.get("recipe") == "paper")
+    config = adopt(make_config(settings), base, settings)
     selection = select(options.data, config.seed, fine_tune=base is not None)
     run = RunFolder(options.run, resume=options.resume, writing=rank() == 0)
     if options.resume and rank() == 0:
@@ -145,13 +148,7 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
         kept[:] = [save_checkpoint(options.out, card, weights, overwrite=True)]
 
     network = start_network(config, base).to(device)
-    sampler = Sampler(
-        material.train,
-        in_slices=config.network.in_slices,
-        crop=config.crop,
-        spacings=config.spacings,
-        device=device,
-    )
+    sampler = make_sampler(material, config, device, rehearse=base is not None and config.rehearsal > 0)
     measure, picture = followers(material, config)
     trainer = Trainer(network, sampler, config, options.duration, run, measure, keep, picture)
     standing = trainer.run()
@@ -160,8 +157,25 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
     return (kept[0] if kept else None), standing
 
 
-def adopt(config: TrainConfig, base: Checkpoint | None, *, asked: bool) -> TrainConfig:
-    """Take network and normalization from the checkpoint to fine-tune; without one return ``config``.
+def make_sampler(
+    material: TrainingSet, config: TrainConfig, device: torch.device, *, rehearse: bool
+) -> Sampler | MixedSampler:
+    """Return what cuts the crops of a training: from its tomograms, and perhaps from phantoms beside them."""
+
+    def sampler(volumes: list[Volume]) -> Sampler:
+        network = config.network
+        return Sampler(volumes, in_slices=network.in_slices, crop=config.crop, spacings=config.spacings, device=device)
+
+    if not rehearse:
+        return sampler(material.train)
+    phantoms = draw_rehearsal(config.seed, material.pixel_um, config.intensity)
+    return MixedSampler(sampler(material.train), sampler(phantoms), config.rehearsal)
+
+
+def adopt(config: TrainConfig, base: Checkpoint | None, settings: dict[str, Any]) -> TrainConfig:
+    """Take network, normalization and decoding from the checkpoint to fine-tune; without one return ``config``.
+
+    What ``settings`` ask for wins over the checkpoint's decoding.
 
     Raises
     ------
@@ -170,6 +184,7 @@ def adopt(config: TrainConfig, base: Checkpoint | None, *, asked: bool) -> Train
     """
     if base is None:
         return config
+    asked = "network" in settings or settings.get("recipe") == "paper"
     network = build_network(base).config
     wider = network.model_copy(update={"in_slices": max(network.in_slices, config.network.in_slices)})
     if asked and wider == config.network:
@@ -184,6 +199,7 @@ def adopt(config: TrainConfig, base: Checkpoint | None, *, asked: bool) -> Train
         update={
             "network": network,
             "intensity": config.intensity.model_validate(base.card.intensity),
+            "decode": config.decode if "decode" in settings else DecodeConfig(**base.card.decode),
             "learning_rate": config.learning_rate * FINE_TUNE_RATE,
         }
     )

@@ -34,6 +34,7 @@ from skinoct_training.distributed import (
 from skinoct_training.follow import Board, Picture
 from skinoct_training.losses import layer_loss
 from skinoct_training.metrics import ColumnErrors
+from skinoct_training.rehearsal import MixedSampler
 from skinoct_training.run_folder import RunFolder
 from skinoct_training.sampling import Sampler
 
@@ -94,7 +95,7 @@ class Trainer:
     ----------
     network : UNet
         On its device; trained in place.
-    sampler : Sampler
+    sampler : Sampler or MixedSampler
     config : TrainConfig
     duration : Duration
     run : RunFolder
@@ -109,7 +110,7 @@ class Trainer:
     def __init__(
         self,
         network: UNet,
-        sampler: Sampler,
+        sampler: Sampler | MixedSampler,
         config: TrainConfig,
         duration: Duration,
         run: RunFolder,
