@@ -14,13 +14,14 @@ from skinoct.decode import (
     OrderedDecoder,
     decode_pixel,
     decode_slices,
+    each_column,
     find_overhangs,
     for_slices_apart,
     smooth_across_slices,
 )
 from skinoct.errors import OptionError
 from skinoct.labels import Label
-from skinoct.line_search import LANES, suited_lanes
+from skinoct.line_search import LANES, best_line, suited_lanes
 from skinoct.segmentation import draw_layers
 
 FloatArray = npt.NDArray[np.float32]
@@ -187,6 +188,32 @@ def test_lines_do_not_depend_on_the_lanes(slices: int, rows: int, columns: int, 
     for count in (1, 2, 4):
         for one, other in zip(decode_slices(raw, config, LANES[:count]), expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 12), st.integers(0, 7), st.floats(0, 3), st.integers(0, 2**31))
+def test_the_best_line_is_the_best_of_all(columns: int, rows: int, reach: int, price: float, seed: int) -> None:
+    """A search that tries every step, column by column, finds no better line and reports the same maximum."""
+    score = np.random.default_rng(seed).normal(size=(columns, rows, 1)).astype(np.float32)
+    _, found = best_line(score, price, reach, (0,))
+    rows_apart = np.abs(np.arange(rows)[:, None] - np.arange(rows)[None])
+    way = np.where(rows_apart <= (reach or rows), price * rows_apart, np.inf)
+    left, right = np.zeros((columns, rows)), np.zeros((columns, rows))
+    for x in range(1, columns):
+        left[x] = (left[x - 1] + score[x - 1, :, 0] - way).max(axis=1)
+        right[-1 - x] = (right[-x] + score[-x, :, 0] - way).max(axis=1)
+    total = left + score[..., 0] + right
+    chosen = np.take_along_axis(total, found.astype(np.intp), axis=1)[:, 0]
+    np.testing.assert_allclose(chosen, total.max(axis=1), atol=1e-4)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 7, 8])
+def test_lines_between_pairs_are_straight(columns: int) -> None:
+    middles = (np.arange(-(-columns // 2), dtype=np.float32) * 2 + 0.5)[:, None]
+    straight = each_column(3 * middles, columns)[:, 0]
+    inner = slice(1, columns - 1 - columns % 2)
+    np.testing.assert_allclose(straight[inner], 3 * np.arange(columns)[inner], atol=1e-5)
+    assert straight.shape == (columns,)
 
 
 def test_large_images_are_searched_with_fewer_lanes() -> None:

@@ -34,6 +34,7 @@ from skinoct.line_search import (
     column_scores,
     forbid_below,
     likeliest,
+    pair_products,
     runs_inverted,
     share_within,
     subtract_best,
@@ -296,16 +297,7 @@ def _log_probabilities(probabilities: FloatArray, config: DecodeConfig, lanes: i
     _, classes, rows, columns = probabilities.shape
     logs = np.empty((lanes, classes, rows, -(-columns // COLUMNS)), np.float32)
     for image, log in zip(probabilities, logs, strict=False):  # one by one, while it lies in the cache
-        clear = np.maximum(image, np.float32(config.floor))
-        glycerol = image[Label.GLYCEROL - 1]
-        for label, share in ((Label.EPIDERMIS, config.dark_as_epidermis), (Label.DERMIS, config.dark_as_dermis)):
-            np.maximum(clear[label - 1], np.float32(share) * glycerol, out=clear[label - 1])
-        odd = (
-            clear[..., 1::COLUMNS]
-            if columns % COLUMNS == 0
-            else np.concatenate([clear[..., 1::COLUMNS], clear[..., -1:]], axis=-1)
-        )
-        np.multiply(clear[..., ::COLUMNS], odd, out=log)
+        pair_products(image, config.floor, config.dark_as_epidermis, config.dark_as_dermis, log)
         np.log(log, out=log)
     logs[len(probabilities) :] = 0
     return logs

@@ -6,7 +6,7 @@ the processor meanwhile. How many lanes there are changes speed and memory and n
 ``skinoct.decode`` says what is computed and why; this file only makes it fast.
 
 The functions learn the number of lanes from the length of a tuple, because that is part of its type: it is known when
-they are compiled, and a loop over eight lanes becomes one instruction.
+they are compiled, and all lanes of a step fit one register (``skinoct.simd``).
 
 Compiled by numba at first use, and kept on disk from then on.
 """
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skinoct.labels import Label
+from skinoct.simd import add, choose, load, splat, store, subtract
 
 FloatArray = npt.NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -38,6 +39,8 @@ FORBIDDEN = np.float32(-1e6)
 _GLASS, _GLYCEROL, _EPIDERMIS, _DEJ, _DERMIS = (
     label - 1 for label in (Label.GLASS, Label.GLYCEROL, Label.EPIDERMIS, Label.DEJ, Label.DERMIS)
 )
+_PANE, _SKIN = 5, 6
+"""Places of the best borders so far, after the sums of the layers."""
 
 
 def compiled(function: Function) -> Function:
@@ -54,6 +57,39 @@ def suited_lanes(rows: int, columns: int) -> Lanes:
     while count > 1 and count * rows * columns * _LANE_BYTES > SEARCH_BYTES:
         count //= 2
     return LANES[:count]
+
+
+@compiled
+def pair_products(
+    image: FloatArray, floor: float, dark_as_epidermis: float, dark_as_dermis: float, products: FloatArray
+) -> None:
+    """Multiply the probabilities of pairs of columns, each at least ``floor``.
+
+    Parameters
+    ----------
+    image : float32, shape (5, Y, X)
+    floor, dark_as_epidermis, dark_as_dermis : float
+        As in ``skinoct.decode.DecodeConfig``.
+    products : float32, shape (5, Y, ceil(X / 2))
+        Written; an odd last column stands for two.
+    """
+    labels, rows, columns = image.shape
+    least = np.float32(floor)
+    for label in range(labels):
+        share = np.float32(0)
+        if label == _EPIDERMIS:
+            share = np.float32(dark_as_epidermis)
+        elif label == _DERMIS:
+            share = np.float32(dark_as_dermis)
+        for y in range(rows):
+            line, dark, out = image[label, y], image[_GLYCEROL, y], products[label, y]
+            for x in range(columns // 2):
+                one = max(max(line[2 * x], least), share * dark[2 * x])
+                other = max(max(line[2 * x + 1], least), share * dark[2 * x + 1])
+                out[x] = one * other
+            if columns % 2:
+                last = max(max(line[columns - 1], least), share * dark[columns - 1])
+                out[columns // 2] = last * last
 
 
 @compiled
@@ -89,32 +125,77 @@ def column_scores(logs: FloatArray, lanes: Lanes) -> tuple[FloatArray, FloatArra
         everything above against DEJ; DEJ above against dermis.
     """
     _, _, rows, columns = logs.shape
-    shape = (columns, rows + 1, len(lanes))
+    shape, count = (columns, rows + 1, len(lanes)), len(lanes)
     glass, above_skin = np.empty(shape, np.float32), np.empty(shape, np.float32)
     above_dej, below = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    tile = np.zeros((_TILE, _TILE, 5, len(lanes)), np.float32)
-    sums = np.zeros((columns, 5, len(lanes)), np.float32)
-    best_pane = np.full((columns, len(lanes)), FORBIDDEN, np.float32)
-    best_skin = np.full((columns, len(lanes)), FORBIDDEN, np.float32)
+    tile = np.zeros((_TILE, _TILE, 5, count), np.float32)
+    sums = np.zeros((columns, 7, count), np.float32)
+    sums[:, _PANE] = FORBIDDEN
+    sums[:, _SKIN] = FORBIDDEN
+    flat = glass.reshape(-1), above_skin.reshape(-1), above_dej.reshape(-1), below.reshape(-1)
+    flat_tile, flat_sums = tile.reshape(-1), sums.reshape(-1)
     for left in range(0, columns, _TILE):
         for top in range(0, rows + 1, _TILE):
             turn(logs, left, top, tile, lanes)
+            height = min(_TILE, rows + 1 - top)
             for x in range(left, min(left + _TILE, columns)):
-                for k in range(top, min(top + _TILE, rows + 1)):
-                    for lane in range(len(lanes)):
-                        pane = sums[x, _GLASS, lane] - sums[x, _GLYCEROL, lane]
-                        best_pane[x, lane] = max(best_pane[x, lane], pane)
-                        skin = best_pane[x, lane] + sums[x, _GLYCEROL, lane] - sums[x, _EPIDERMIS, lane]
-                        best_skin[x, lane] = max(best_skin[x, lane], skin)
-                        glass[x, k, lane] = pane
-                        above_skin[x, k, lane] = skin
-                        above_dej[x, k, lane] = best_skin[x, lane] + sums[x, _EPIDERMIS, lane] - sums[x, _DEJ, lane]
-                        below[x, k, lane] = sums[x, _DEJ, lane] - sums[x, _DERMIS, lane]
-                    if k < rows:
-                        for label in range(5):
-                            for lane in range(len(lanes)):
-                                sums[x, label, lane] += tile[k - top, x - left, label, lane]
+                out = (x * (rows + 1) + top) * count
+                score_rows(flat_tile, (x - left) * 5 * count, flat_sums, x * 7 * count, flat, out, height, lanes)
     return glass, above_skin, above_dej, below
+
+
+@compiled
+def score_rows(
+    gains: FloatArray,
+    first: int,
+    sums: FloatArray,
+    above: int,
+    scores: tuple[FloatArray, FloatArray, FloatArray, FloatArray],
+    out: int,
+    height: int,
+    lanes: Lanes,
+) -> None:
+    """Score some rows of one column; all arrays are flat.
+
+    Parameters
+    ----------
+    gains : float32
+        The tile from its column ``first`` on: what each layer gains by each row. What comes after the last row of
+        the image counts nowhere.
+    sums : float32
+        From ``above`` on (7, lanes): what each layer gained by the rows before, then the best border of the glass and
+        of the skin so far; brought up to date.
+    scores : four float32
+        As ``column_scores`` returns them; from ``out`` on ``height`` rows are written.
+    """
+    count = len(lanes)
+    glass, above_skin, above_dej, below = scores
+    in_glass, in_glycerol = load(sums, above + _GLASS * count, lanes), load(sums, above + _GLYCEROL * count, lanes)
+    in_epidermis, in_dej = load(sums, above + _EPIDERMIS * count, lanes), load(sums, above + _DEJ * count, lanes)
+    in_dermis = load(sums, above + _DERMIS * count, lanes)
+    best_pane, best_skin = load(sums, above + _PANE * count, lanes), load(sums, above + _SKIN * count, lanes)
+    for k in range(height):
+        pane = subtract(in_glass, in_glycerol)
+        best_pane = choose(pane, best_pane, pane, best_pane)
+        skin = subtract(add(best_pane, in_glycerol), in_epidermis)
+        best_skin = choose(skin, best_skin, skin, best_skin)
+        at, row = out + k * count, first + k * _TILE * 5 * count
+        store(glass, at, pane)
+        store(above_skin, at, skin)
+        store(above_dej, at, subtract(add(best_skin, in_epidermis), in_dej))
+        store(below, at, subtract(in_dej, in_dermis))
+        in_glass = add(in_glass, load(gains, row + _GLASS * count, lanes))
+        in_glycerol = add(in_glycerol, load(gains, row + _GLYCEROL * count, lanes))
+        in_epidermis = add(in_epidermis, load(gains, row + _EPIDERMIS * count, lanes))
+        in_dej = add(in_dej, load(gains, row + _DEJ * count, lanes))
+        in_dermis = add(in_dermis, load(gains, row + _DERMIS * count, lanes))
+    store(sums, above + _GLASS * count, in_glass)
+    store(sums, above + _GLYCEROL * count, in_glycerol)
+    store(sums, above + _EPIDERMIS * count, in_epidermis)
+    store(sums, above + _DEJ * count, in_dej)
+    store(sums, above + _DERMIS * count, in_dermis)
+    store(sums, above + _PANE * count, best_pane)
+    store(sums, above + _SKIN * count, best_skin)
 
 
 @compiled
@@ -184,36 +265,119 @@ def forbid_below(score: FloatArray, limit: FloatArray, lanes: Lanes) -> None:
 
 
 @compiled
-def spread(carried: FloatArray, step_price: float, lanes: Lanes) -> None:
-    """Let each position of (P, lanes) take, in place, the best of all others less the price of the way.
+def spread_near(carried: FloatArray, spare: FloatArray, step_price: float, reach: int, lanes: Lanes) -> None:
+    """Let each position of (P, lanes) take, in place, the best of those within ``reach``, less the price of the way.
 
-    Felzenszwalb and Huttenlocher, *Distance Transforms of Sampled Functions*, Theory of Computing 2012, section 3.
+    By steps of 1, 2, 3, 6, ... positions, each as long as all before it and one more: their sums are all distances.
+    ``spare`` is room of the same shape.
     """
-    price = np.float32(step_price)
-    last = carried.shape[0] - 1
-    for p in range(1, last + 1):
-        for lane in range(len(lanes)):
-            carried[p, lane] = max(carried[p, lane], carried[p - 1, lane] - price)
-    for p in range(last - 1, -1, -1):
-        for lane in range(len(lanes)):
-            carried[p, lane] = max(carried[p, lane], carried[p + 1, lane] - price)
+    count, last = len(lanes), carried.shape[0] - 1
+    source, target = carried.reshape(carried.size), spare.reshape(spare.size)
+    covered, swapped = 0, False
+    while covered < min(reach, last):
+        step = min(covered + 1, reach - covered, last)
+        price = splat(np.float32(step * step_price), lanes)
+        for p in range(last + 1):
+            best = load(source, p * count, lanes)
+            if p >= step:
+                above = subtract(load(source, (p - step) * count, lanes), price)
+                best = choose(above, best, above, best)
+            if p + step <= last:
+                under = subtract(load(source, (p + step) * count, lanes), price)
+                best = choose(under, best, under, best)
+            store(target, p * count, best)
+        source, target = target, source
+        covered, swapped = covered + step, not swapped
+    if swapped:
+        carried[:] = spare
 
 
 @compiled
-def spread_near(carried: FloatArray, step_price: float, reach: int, lanes: Lanes) -> None:
-    """Do what ``spread`` does, but only over ``reach`` positions."""
-    price = np.float32(step_price)
-    last = carried.shape[0] - 1
-    above = np.zeros(len(lanes), np.float32)
-    for _ in range(reach):
-        for lane in range(len(lanes)):
-            above[lane] = carried[0, lane]
-        for p in range(last + 1):
-            for lane in range(len(lanes)):
-                here = carried[p, lane]
-                beside = max(above[lane], carried[min(p + 1, last), lane])
-                carried[p, lane] = max(here, beside - price)
-                above[lane] = here
+def spread_up(carried: FloatArray, step_price: float, lanes: Lanes) -> None:
+    """Let each position of (P, lanes) take, in place, the best of those below it, less the price of the way.
+
+    With the same from above it is the distance transform of Felzenszwalb and Huttenlocher, *Distance Transforms of
+    Sampled Functions*, Theory of Computing 2012, section 3.
+    """
+    count, last = len(lanes), carried.shape[0] - 1
+    flat, price = carried.reshape(carried.size), splat(np.float32(step_price), lanes)
+    best = load(flat, last * count, lanes)
+    for p in range(last - 1, -1, -1):
+        here, come = load(flat, p * count, lanes), subtract(best, price)
+        best = choose(come, here, come, here)
+        store(flat, p * count, best)
+
+
+@compiled
+def from_the_left(
+    score: FloatArray, carried: FloatArray, known: FloatArray, step_price: float, far: bool, lanes: Lanes
+) -> None:
+    """Add a column to the best lines that come from the left.
+
+    Parameters
+    ----------
+    score : float32, shape (P, lanes)
+        Of the column.
+    carried : float32, shape (P, lanes)
+        Score of the best line that reaches each position before the column; after it when this is done.
+    known : float32, shape (P, lanes)
+        The same is written here, before lines step.
+    step_price : float
+    far : bool
+        Whether lines step down by any number of rows at once; otherwise they stay.
+    """
+    count, last = len(lanes), carried.shape[0] - 1
+    gains, flat, out = score.reshape(score.size), carried.reshape(carried.size), known.reshape(known.size)
+    base, price = load(flat, 0, lanes), splat(np.float32(step_price), lanes)
+    # Only differences matter; without a base the sums of a wide image lose float32 precision.
+    best = splat(FORBIDDEN, lanes)
+    for p in range(last + 1):
+        here = add(subtract(load(flat, p * count, lanes), base), load(gains, p * count, lanes))
+        store(out, p * count, here)
+        come = subtract(best, price)
+        best = choose(come, here, come, here) if far else here
+        store(flat, p * count, best)
+
+
+@compiled
+def from_the_right(
+    score: FloatArray,
+    carried: FloatArray,
+    known: FloatArray,
+    best_row: FloatArray,
+    step_price: float,
+    far: bool,
+    lanes: Lanes,
+) -> None:
+    """Add a column to the best lines that come from the right, and find the best line through it.
+
+    Parameters
+    ----------
+    score, carried : float32, shape (P, lanes)
+        As for ``from_the_left``.
+    known : float32, shape (P, lanes)
+        The best lines from the left; the sum of both is written here.
+    best_row : float32, shape (lanes,)
+        Position of the highest sum is written here, the first of equal ones.
+    step_price, far
+        As for ``from_the_left``.
+    """
+    count, last = len(lanes), carried.shape[0] - 1
+    gains, flat, sums = score.reshape(score.size), carried.reshape(carried.size), known.reshape(known.size)
+    base, price = load(flat, 0, lanes), splat(np.float32(step_price), lanes)
+    best = splat(FORBIDDEN, lanes)
+    highest, row = splat(-np.inf, lanes), splat(np.float32(0), lanes)
+    for p in range(last + 1):
+        come_here = subtract(load(flat, p * count, lanes), base)
+        both = add(load(sums, p * count, lanes), come_here)
+        store(sums, p * count, both)
+        row = choose(both, highest, splat(np.float32(p), lanes), row)
+        highest = choose(both, highest, both, highest)
+        here = add(come_here, load(gains, p * count, lanes))
+        come = subtract(best, price)
+        best = choose(come, here, come, here) if far else here
+        store(flat, p * count, best)
+    store(best_row, 0, row)
 
 
 @compiled
@@ -239,53 +403,35 @@ def best_line(
         The same, not refined.
     """
     columns, positions, _ = score.shape
-    from_left = np.empty_like(score)
+    known = np.empty_like(score)
     carried = np.zeros((positions, len(lanes)), np.float32)
-    # Only differences matter; without a base the sums of a wide image lose float32 precision.
-    base = np.zeros(len(lanes), np.float32)
+    spare, row = np.empty_like(carried), np.empty(len(lanes), np.float32)
     for x in range(columns):
-        for p in range(positions):
-            for lane in range(len(lanes)):
-                from_left[x, p, lane] = carried[p, lane] - base[lane] + score[x, p, lane]
-                carried[p, lane] = from_left[x, p, lane]
+        from_the_left(score[x], carried, known[x], step_price, reach == 0, lanes)
         if reach:
-            spread_near(carried, step_price, reach, lanes)
+            spread_near(carried, spare, step_price, reach, lanes)
         else:
-            spread(carried, step_price, lanes)
-        base[:] = carried[0]
+            spread_up(carried, step_price, lanes)
     line = np.empty((columns, len(lanes)), np.float32)
     best = np.zeros((columns, len(lanes)), np.int32)
-    column = np.empty((positions, len(lanes)), np.float32)
     carried[:] = 0
-    base[:] = 0
     for x in range(columns - 1, -1, -1):
-        for p in range(positions):
-            for lane in range(len(lanes)):
-                from_right = carried[p, lane] - base[lane]
-                column[p, lane] = from_left[x, p, lane] + from_right
-                carried[p, lane] = from_right + score[x, p, lane]
-        pick(column, line[x], best[x], lanes)
+        from_the_right(score[x], carried, known[x], row, step_price, reach == 0, lanes)
+        refine(known[x], row, line[x], best[x], lanes)
         if reach:
-            spread_near(carried, step_price, reach, lanes)
+            spread_near(carried, spare, step_price, reach, lanes)
         else:
-            spread(carried, step_price, lanes)
-        base[:] = carried[0]
+            spread_up(carried, step_price, lanes)
     return line, best
 
 
 @compiled
-def pick(column: FloatArray, line: FloatArray, best: npt.NDArray[np.int32], lanes: Lanes) -> None:
-    """Find the maximum of each lane of ``column`` (P, lanes) and refine it; results of shape (lanes,), zero before."""
+def refine(column: FloatArray, row: FloatArray, line: FloatArray, best: npt.NDArray[np.int32], lanes: Lanes) -> None:
+    """Refine the maximum ``row`` of each lane of ``column`` (P, lanes) by a parabola; results of shape (lanes,)."""
     last = column.shape[0] - 1
-    highest = np.empty(len(lanes), np.float32)
-    highest[:] = column[0]
-    for p in range(1, last + 1):
-        for lane in range(len(lanes)):  # without branches, so that all lanes are compared at once
-            higher = column[p, lane] > highest[lane]
-            highest[lane] = column[p, lane] if higher else highest[lane]
-            best[lane] = p if higher else best[lane]
     for lane in range(len(lanes)):
-        at = best[lane]
+        at = int(row[lane])
+        best[lane] = at
         offset = np.float32(0)
         if 0 < at < last:
             left, right = column[at - 1, lane], column[at + 1, lane]

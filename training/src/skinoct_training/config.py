@@ -58,8 +58,6 @@ class TrainConfig(BaseModel):
     rehearsal: float = Field(default=0.5, ge=0, lt=1)
     """Share of the crops of a fine-tune that show phantoms, lest the network forget what it knew; 0 for none. A
     training from the start has none."""
-    keep_start: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the weights that a fine-tune started from in those that it keeps."""
     seed: int = 0
     """Of everything random."""
 
