@@ -47,6 +47,13 @@ def write_stack(path: Path, stack: npt.NDArray[np.generic], um: float | None = N
 MakeData = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def little_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw few phantoms for fine-tunes: they take longer than the tests' trainings."""
+    monkeypatch.setattr("skinoct_training.rehearsal.TOMOGRAMS", 2)
+    monkeypatch.setattr("skinoct_training.rehearsal.SLICES", 2)
+
+
 @pytest.fixture
 def make_data(tmp_path: Path) -> MakeData:
     """Return a function that writes a training folder of ``count`` tomograms."""

@@ -161,6 +161,22 @@ def test_a_run_is_not_resumed_with_another_network(
     assert Path("runs/net/config.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(["--seed", "7"], "seed: 0, now 7"), (["--val", "2"], "trained_on"), (["--crop", "16", "16"], "crop")],
+)
+def test_a_run_is_not_resumed_with_other_settings_or_data(
+    words: list[str], named: str, make_data: MakeData, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["fit", str(make_data(count=4)), "--out", "net", "--threads", "1", "--config", str(tiny_config)]
+    assert main([*common, "--epochs", "1"]) == 0
+    state = Path("runs/net/state.safetensors").read_bytes()
+    assert main([*common, "--epochs", "2", "--resume", *words]) == 1
+    assert named in sentence(capsys)
+    assert Path("runs/net/state.safetensors").read_bytes() == state
+    assert main([*common, "--epochs", "2", "--resume"]) == 0
+
+
 def test_a_folder_of_the_users_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "thesis.tex").write_text("mine")

@@ -84,26 +84,36 @@ class RunFolder:
         Raises
         ------
         OptionError
-            When a run is resumed with the settings of another network.
+            When a run is resumed with other settings or other data: it would not go on as if nothing had happened.
         """
-        if self.resuming and name == CONFIG:
-            self._require_same_network(content)
+        if self.resuming:
+            self._require_same(name, content)
         if not self.writing:
             return
         write_text(self.folder / name, json.dumps(content, indent=2, default=str) + "\n")
 
-    def _require_same_network(self, content: Mapping[str, Any]) -> None:
+    def _require_same(self, name: str, content: Mapping[str, Any]) -> None:
         try:
-            before = json.loads((self.folder / CONFIG).read_text(encoding="utf-8"))["config"]["network"]
-            now = json.loads(json.dumps(content))["config"]["network"]
+            before = json.loads((self.folder / name).read_text(encoding="utf-8"))
+            now = json.loads(json.dumps(content, default=str))
+            if name == CONFIG:
+                before, now = before["config"], now["config"]
         except (OSError, ValueError, KeyError, TypeError):
             return  # the state itself will tell
-        # Settings that came after this run was begun are not in its file.
-        if any(now.get(key) != value for key, value in before.items()):
+        changed = difference(before, now)
+        if changed is None:
+            return
+        what, old, new = changed
+        if what.startswith("network"):
             raise OptionError(
                 f"The run in {self.folder} trains another network than the settings ask for; give --resume with the "
                 "settings that it was begun with, or leave it away and choose another --out."
             )
+        kind = "settings" if name == CONFIG else "data"
+        raise OptionError(
+            f"The run in {self.folder} was begun with other {kind} ({what}: {old}, now {new}) and cannot go on as if "
+            "nothing had happened; repeat its own, or begin a new run with --from and the checkpoint so far."
+        )
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add an epoch to metrics.csv."""
@@ -165,6 +175,27 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.folder / STATE} is damaged ({error}); start the training again in another folder."
             ) from None
+
+
+def difference(before: Any, now: Any, path: str = "") -> tuple[str, str, str] | None:
+    """Return the first place where two JSON values differ, and both values there; None when they agree.
+
+    What only ``now`` knows counts as equal in the settings of a training: they came after the run was begun. In data
+    nothing comes after.
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key, value in before.items():
+            found = difference(value, now.get(key), f"{path}.{key}" if path else key)
+            if found is not None:
+                return found
+        return None
+    return None if before == now else (path, shortened(before), shortened(now))
+
+
+def shortened(value: Any) -> str:
+    """Write a value for people in a few words."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def only_begun(folder: Path) -> bool:
