@@ -50,8 +50,9 @@ def test_phantoms_have_the_pixel_size_and_repeat() -> None:
 
 
 def test_a_fine_tune_keeps_its_starts_decoding_and_rehearses(
-    make_data: MakeData, tiny_config: Path, monkeypatch: pytest.MonkeyPatch
+    make_data: MakeData, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     drawn = []
 
     def draw(seed: int, pixel_um: float, intensity: IntensityConfig) -> list[Volume]:
