@@ -14,7 +14,7 @@ from skinoct.checkpoint import Architecture, Card, Checkpoint, save_checkpoint
 from skinoct.engines import make_engine, why
 from skinoct.engines.fold import fold_into
 from skinoct.engines.openvino_engine import OpenVinoEngine
-from skinoct.engines.processor import instruction_set
+from skinoct.engines.processor import has_bfloat16, instruction_set
 from skinoct.errors import CheckpointError, OptionError
 from skinoct.golden import SHAPE, golden_slice
 from skinoct.predictor import Predictor
@@ -194,6 +194,7 @@ def test_the_instruction_set_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("skinoct.engines.processor.CPUINFO", info)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert instruction_set().startswith(words)
+    assert has_bfloat16() == ("bf16" in flags)
 
 
 def test_an_engine_says_why_it_computes_as_it_does(checkpoint: Checkpoint) -> None:

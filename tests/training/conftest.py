@@ -20,6 +20,7 @@ TINY = {
     "epoch_images": 16,
     "batch": 4,
     "val_slices": 4,
+    "bfloat16": False,  # or else it would depend on the processor
 }
 
 

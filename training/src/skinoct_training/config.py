@@ -52,7 +52,8 @@ class TrainConfig(BaseModel):
     val_slices: int = Field(default=16, ge=1)
     """Consecutive slices of each held-out tomogram that are measured after an epoch."""
     bfloat16: bool | None = None
-    """Convolve in bfloat16, which halves the time on processors with instructions for it; None for on GPUs alone."""
+    """Convolve in bfloat16, which halves the time where there are instructions for it: None for on GPUs and on such
+    processors (AVX-512 with bfloat16, AMX)."""
     compile: bool = False
     """Compile the network with torch.compile; pays off in long trainings on a GPU."""
     rehearsal: float = Field(default=0.5, ge=0, lt=1)

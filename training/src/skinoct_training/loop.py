@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from skinoct.engines.processor import has_bfloat16
 from skinoct.errors import OutOfMemoryError
 from skinoct.unet import UNet
 from skinoct_training.augment import augment
@@ -66,6 +67,11 @@ class Standing:
     best_epoch: int = 0
     extra: dict[str, float] = field(default_factory=dict)
     """Figures of the best epoch."""
+
+
+def suits_bfloat16(device: torch.device) -> bool:
+    """Return whether convolutions in bfloat16 are faster there."""
+    return device.type == "cuda" or (device.type == "cpu" and has_bfloat16())
 
 
 class WeightAverage:
@@ -122,7 +128,7 @@ class Trainer:
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward = torch.compile(network) if config.compile else network
         self.device = next(network.parameters()).device
-        self.bfloat16 = self.device.type == "cuda" if config.bfloat16 is None else config.bfloat16
+        self.bfloat16 = suits_bfloat16(self.device) if config.bfloat16 is None else config.bfloat16
         self.sampler, self.config, self.duration = sampler, config, duration
         self.run_folder, self.measure, self.keep, self.picture = run, measure, keep, picture
         self.board = Board(run.folder, writing=run.writing)

@@ -21,11 +21,21 @@ def instruction_set() -> str:
     machine = platform.machine().lower()
     if machine not in ("x86_64", "amd64"):
         return machine or "unknown"
-    try:
-        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return machine
-    flags = next((line.split(":", 1)[1].split() for line in text.splitlines() if line.startswith("flags")), None)
+    flags = _flags()
     if flags is None:
         return machine
     return next((name for flag, name in _KNOWN if flag in flags), _SLOW)
+
+
+def has_bfloat16() -> bool:
+    """Return whether this processor multiplies bfloat16 numbers; False where the system does not tell."""
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(_flags() or [])
+
+
+def _flags() -> list[str] | None:
+    """Return the flags of the processor that Linux lists; None elsewhere."""
+    try:
+        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return next((line.split(":", 1)[1].split() for line in text.splitlines() if line.startswith("flags")), None)
