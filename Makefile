@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RAY := .venv-ray
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench network-table flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune unseen
+.PHONY: help setup demo serve test test-elsewhere check bench network-table flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune unseen
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +28,19 @@ serve: $(STAMP)  ## Run the server with the shipped checkpoints on http://127.0.
 	$(BIN)/skinoct-server serve
 
 test: $(STAMP)  ## Run every fast test (under 15 minutes on two cores)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not elsewhere"
+
+test-elsewhere: $(RAY)/.installed  ## Run the examples for Ray Serve and MATLAB (needs the Debian packages octave and curl)
+	$(BIN)/python -m pytest -m elsewhere tests/contract tests/server
+
+# Ray is large and brings its own choice of packages: it lies over .venv and leaves it as it is.
+$(RAY)/.installed: $(STAMP)
+	rm -rf $(RAY)
+	$(BIN)/python -m venv $(RAY)
+	$(BIN)/python -c 'import sysconfig as s; print("import site; site.addsitedir(%r)" % s.get_path("purelib"))' \
+	    > $$($(RAY)/bin/python -c 'import sysconfig as s; print(s.get_path("purelib"))')/over-venv.pth
+	$(RAY)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "ray[serve]"
+	touch $@
 
 check: $(STAMP)  ## Lint, types, import rules
 	$(BIN)/ruff check .

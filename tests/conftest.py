@@ -220,6 +220,26 @@ def make_tiff(make_tomogram: Callable[..., np.ndarray]) -> Callable[..., bytes]:
     return make
 
 
+@pytest.fixture(scope="session")
+def skin_tiff() -> bytes:
+    """A phantom in which the shipped checkpoint finds a DEJ, unlike the random one of `tiny_models`."""
+    import io
+
+    from skinoct.tomogram import write_tomogram
+    from skinoct_training.phantom.make import make_phantom
+
+    phantom = make_phantom((404, 1), 4, "ffoct")
+    file = io.BytesIO()
+    write_tomogram(file, phantom.voxels, pixel_size_um=phantom.pixel_size_um)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def shipped_models() -> Path:
+    """Folder of the checkpoints that skinoct comes with."""
+    return Path(__file__).parents[1] / "models" / "checkpoints"
+
+
 @pytest.fixture
 def start_server(tmp_path: Path, tiny_models: Path) -> Iterator[Callable[..., LiveServer]]:
     """Return a function that starts a server with options; all of them are stopped after the test.

@@ -1,7 +1,8 @@
-"""Every curl line of docs/server.md is run as it stands, but for the server's address."""
+"""Every example of docs/server.md is run as it stands, but for the server's address; Ray's in tests/contract."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -28,6 +29,14 @@ def words(line: str, url: str, job: str) -> list[str]:
     for example, real in NAMES.items():
         line = line.replace(example, real)
     return shlex.split(line)
+
+
+def example(language: str, about: str, url: str) -> str:
+    """The one block of a language that is about something."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.S)
+    (code,) = (block for block in blocks if about in block)
+    assert "http://127.0.0.1:8000" in code
+    return code.replace("http://127.0.0.1:8000", url)
 
 
 @pytest.fixture
@@ -65,9 +74,9 @@ def test_every_kind_of_answer_is_shown(folder):
 
 
 def test_the_python_example_runs(live_server, folder, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+    code = example("python", "ServerClient", live_server.url)
     monkeypatch.chdir(folder)
-    exec(compile(code.replace("http://127.0.0.1:8000", live_server.url), str(PAGE), "exec"), {})
+    exec(compile(code, str(PAGE), "exec"), {})
     assert (folder / "RoiSet.zip").read_bytes()[:2] == b"PK"
 
 
@@ -86,3 +95,37 @@ def test_the_imagej_macro_runs(live_server, folder):
     command = ["xvfb-run", "-a", "java", f"-Duser.home={folder}", "-cp", str(IMAGEJ), "ij.ImageJ", "-batch", str(macro)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["2", "tomogram.tif-labels.tif", "1"], done.stdout + done.stderr
+
+
+def middle_of_dej(labels: np.ndarray) -> np.ndarray:
+    """Rows (Z, X), counted from 1 as MATLAB does; NaN where a column has no DEJ."""
+    middle = np.full((labels.shape[0], labels.shape[2]), np.nan)
+    for z, x in np.argwhere((labels == 4).any(axis=1)):
+        middle[z, x] = 1 + np.flatnonzero(labels[z, :, x] == 4).mean()
+    return middle
+
+
+@pytest.mark.elsewhere
+def test_the_matlab_example_runs_in_octave(start_server, shipped_models, skin_tiff, tmp_path):
+    if not shutil.which("octave-cli") or not shutil.which("curl"):
+        pytest.fail("needs GNU Octave and curl (Debian packages octave and curl)")
+    server = start_server("--models", str(shipped_models), "--device", "auto")
+    code = example("matlab", "imread", server.url)
+    (tmp_path / "page_example.m").write_text(code + "dlmwrite('depth.csv', depth, 'precision', 17);\n")
+
+    def octave() -> subprocess.CompletedProcess[str]:
+        command = ["octave-cli", "--norc", "page_example.m"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    (tmp_path / "tomogram.tif").write_bytes(skin_tiff)
+    done = octave()
+    assert done.returncode == 0, done.stdout + done.stderr
+    labels = server.http.post("/segment", content=skin_tiff, headers={"Accept": "application/x-npy"})
+    expected = middle_of_dej(np.load(io.BytesIO(labels.content)))
+    assert np.isfinite(expected).any()
+    np.testing.assert_allclose(np.loadtxt(tmp_path / "depth.csv", delimiter=","), expected, rtol=1e-12)
+
+    (tmp_path / "tomogram.tif").write_bytes(skin_tiff[:100])
+    failed = octave()
+    assert failed.returncode != 0
+    assert server.http.post("/segment", content=skin_tiff[:100]).json()["detail"] in failed.stderr
