@@ -49,11 +49,14 @@ def test_onnx_agrees_at_any_batch_and_size(checkpoint: Path, capsys: pytest.Capt
         np.testing.assert_allclose(session.run(None, {"slices": image})[0], expected, atol=1e-4)
 
 
-def test_the_bioimageio_package_passes_its_own_test(checkpoint: Path) -> None:
+@pytest.mark.parametrize("name", ["tiny", "default"])
+def test_the_bioimageio_package_passes_its_own_test(checkpoint: Path, name: str) -> None:
+    """Of a tiny network and of the shipped one."""
     import bioimageio.core
 
-    assert main(["export", str(checkpoint), "--format", "bioimageio"]) == 0
-    package = Path("tiny.bioimageio.zip")
+    package = Path("package.zip")
+    source = str(checkpoint) if name == "tiny" else name
+    assert main(["export", source, "--format", "bioimageio", "--out", str(package)]) == 0
     names = zipfile.ZipFile(package).namelist()
     assert any(name.endswith(".onnx") for name in names)
     summary = bioimageio.core.test_model(package)
