@@ -2,8 +2,8 @@
 
     python tests/e2e/band_bound.py DATA
 
-DATA holds phantoms (``skinoct-train phantom``). Prints the mean recall of a true band that was moved by whole pixels, and
-recall, Dice and error in um of the ROI set that a doctor would leave.
+DATA holds phantoms (``skinoct-train phantom``). Prints the mean recall of a true band that was moved by whole pixels,
+and recall, Dice and error in um of the ROI set that a doctor would leave.
 """
 
 from __future__ import annotations
