@@ -7,7 +7,7 @@ RAY := .venv-ray
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-elsewhere check bench network-table flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune paper unseen
+.PHONY: help setup demo serve test test-elsewhere check bench network-table flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune paper bounds unseen
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ bench-finetune: $(STAMP)  ## Fine-tune the default checkpoint on one tomogram, u
 
 paper: $(STAMP)  ## Train the paper's recipe and ours on the same four tomograms, about 50 minutes; writes docs/paper.md
 	$(BIN)/python tests/e2e/paper.py --threads $(THREADS)
+
+bounds: $(STAMP)  ## Measure what bounds the DEJ on phantoms; writes docs/bounds.md
+	$(BIN)/python tests/e2e/bounds.py --threads $(THREADS)
 
 unseen: $(STAMP)  ## Measure the default checkpoint on skin of another generator; writes docs/unseen.md
 	PYTHONPATH=tests $(BIN)/python -m unseen.measure --threads $(THREADS)
