@@ -12,9 +12,10 @@ import torch
 
 from skinoct.checkpoint import Architecture, Card, Checkpoint
 from skinoct.engines import Engine, FloatArray, make_engine
+from skinoct.engines.fold import between
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
 from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity, normalize
-from skinoct.predictor import Predictor, plan_grid, stack_neighbors, stretch_columns
+from skinoct.predictor import Predictor, plan_grid, slice_step, stack_neighbors, stretch_columns
 from skinoct.tomogram import PixelSize, Tomogram
 from skinoct.unet import UNet, UNetConfig
 
@@ -287,6 +288,35 @@ def test_neighbors_are_repeated_at_the_ends() -> None:
     slices = np.arange(4, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
     stacked = stack_neighbors(slices, 0, 4, 1)
     assert stacked[:, :, 0, 0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
+
+
+def test_neighbors_may_lie_apart() -> None:
+    slices = np.random.default_rng(0).random((20, 3, 4), np.float32)
+    stacked = stack_neighbors(slices, 5, 9, 2, 3)
+    for image, z in zip(stacked, range(5, 14), strict=True):
+        expected = slices[np.clip(np.arange(z - 6, z + 7, 3), 0, 19)]
+        np.testing.assert_array_equal(image, expected)
+        between_them, step = between(image)
+        np.testing.assert_array_equal(between_them[::step], expected)
+        assert step == 3
+        assert np.shares_memory(between_them, image)
+
+
+@pytest.mark.parametrize(
+    ("z_um", "step_um", "step"),
+    [(0.9, 2.0, 2), (2.0, 2.0, 1), (9.0, 2.0, 1), (1e-9, 2.0, 8), (None, 2.0, 1), (0.5, None, 1), (0.5, 2.0, 4)],
+)
+def test_neighbors_are_as_far_apart_as_in_training(z_um: float | None, step_um: float | None, step: int) -> None:
+    assert slice_step(z_um, step_um) == step
+
+
+def test_engines_agree_on_neighbors_that_lie_apart(checkpoint: Checkpoint) -> None:
+    """As on images of their own memory; and a tomogram whose slices are near is segmented so."""
+    slices = np.random.default_rng(3).random((9, 20, 28), np.float32)
+    apart = stack_neighbors(slices, 2, 5, 1, 2)
+    for name in ("torch", "openvino"):
+        engine = make_engine(checkpoint, name, threads=1)
+        np.testing.assert_array_equal(engine.probabilities(apart), engine.probabilities(apart.copy()))
 
 
 def test_stretching_columns_keeps_order_and_constants() -> None:

@@ -79,6 +79,9 @@ class Card(BaseModel):
     """Ordered decoding: the fields of ``skinoct.decode.DecodeConfig`` that differ from the defaults."""
     pixel_size_um: float = Field(gt=0)
     """Pixel size in micrometers at which the network works, the same in depth and width."""
+    slice_step_um: float | None = Field(default=None, gt=0)
+    """Distance in micrometers from one of the slices that the network sees to the next; None for the next slice,
+    whatever its distance."""
     band_thickness_um: float = Field(gt=0)
     """Vertical thickness in micrometers of the DEJ band as the annotators draw it."""
     class_weights: tuple[float, ...] = (1.0,) * len(CLASSES)

@@ -10,7 +10,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,8 @@ SHALLOW_FAVOR = 1.3
 """Share by which the enlarged image may be less sure where the field would be too shallow."""
 SEARCH_TEMPERATURE = 64.0
 """At which the confidence of a few slices is compared: high, so that it tells certain from very certain."""
+LARGEST_STEP = 8
+"""Slices from one neighbor to the next at most, whatever distance the file states."""
 LABELS_IN_MEMORY = 256 * 2**20
 """Bytes of ``pixel`` labels above which they are kept in a temporary file."""
 _REFERENCE_PIXELS = 224 * 512
@@ -69,6 +71,8 @@ class Grid:
     """(H, W) that the network sees."""
     network_um: float
     """Depth of one network pixel in micrometers."""
+    slice_step: int = 1
+    """Slices from one neighbor that the network sees to the next."""
 
     @property
     def same(self) -> bool:
@@ -146,6 +150,7 @@ class Predictor:
         size = _pixel_size(pixel_size_um, tomogram)
         shape = tomogram.voxels.shape
         grid = plan_grid((shape[1], shape[2]), size, self.card.pixel_size_um, tomogram.name)
+        grid = replace(grid, slice_step=slice_step(size.z if size is not None else None, self.card.slice_step_um))
         if size is None and DecodeConfig(**self.card.decode).enlarge_unknown:
             grid = self._surest(tomogram, grid)
         given: dict[str, Any] = {
@@ -250,12 +255,23 @@ class Predictor:
     def _images(self, tomogram: Tomogram, start: int, stop: int, scale: IntensityScale, grid: Grid) -> FloatArray:
         """Return slices ``start`` to ``stop`` with their neighbors as channels, float32 (n, C, H, W)."""
         context, total = self._context, tomogram.voxels.shape[0]
-        first, last = max(0, start - context), min(total, stop + context)
+        reach = context * grid.slice_step
+        first, last = max(0, start - reach), min(total, stop + reach)
         block = normalize(np.asarray(tomogram.voxels[first:last]), scale, self._intensity)
-        return stack_neighbors(resize(block, grid.network), start - first, stop - start, context)
+        return stack_neighbors(resize(block, grid.network), start - first, stop - start, context, grid.slice_step)
 
 
-def stack_neighbors(slices: FloatArray, start: int, count: int, context: int) -> FloatArray:
+def slice_step(z_um: float | None, step_um: float | None) -> int:
+    """Return how many slices, ``z_um`` apart, come closest to the distance that a network was trained with.
+
+    Neighbors that are nearer show the same speckle and the same cells, and tell little. 1 where either is not known.
+    """
+    if not z_um or not step_um:
+        return 1
+    return int(np.clip(round(step_um / z_um), 1, LARGEST_STEP))
+
+
+def stack_neighbors(slices: FloatArray, start: int, count: int, context: int, step: int = 1) -> FloatArray:
     """Give each slice its neighbors as channels, without copying them.
 
     Parameters
@@ -266,20 +282,23 @@ def stack_neighbors(slices: FloatArray, start: int, count: int, context: int) ->
         Which slices to return.
     context : int
         Neighbors on each side.
+    step : int
+        Slices from one neighbor to the next.
 
     Returns
     -------
     float32, shape (count, 2 * context + 1, H, W)
         A view, in which a slice that is a neighbor of several lies once.
     """
-    before, after = max(0, context - start), max(0, start + count + context - len(slices))
+    reach = context * step
+    before, after = max(0, reach - start), max(0, start + count + reach - len(slices))
     if before or after:
         slices = np.pad(slices, ((before, after), (0, 0), (0, 0)), mode="edge")
-    first = start + before - context
-    needed = np.ascontiguousarray(slices[first : first + count + 2 * context])
+    first = start + before - reach
+    needed = np.ascontiguousarray(slices[first : first + count + 2 * reach])
     # Writeable only because PyTorch warns of arrays that are not; nobody writes.
-    windows = np.lib.stride_tricks.sliding_window_view(needed, 2 * context + 1, axis=0, writeable=True)
-    return np.moveaxis(windows, -1, 1)
+    windows = np.lib.stride_tricks.sliding_window_view(needed, 2 * reach + 1, axis=0, writeable=True)
+    return np.moveaxis(windows[..., ::step], -1, 1)
 
 
 def resize(images: FloatArray, size: tuple[int, int]) -> FloatArray:

@@ -33,6 +33,9 @@ class TrainConfig(BaseModel):
     """Rows and columns of a training crop."""
     spacings: tuple[int, ...] = (1, 1, 1, 1, 0, 2)
     """Distances in slices between the neighbors of a crop, drawn with equal chance; 0 repeats the slice."""
+    slice_step_um: float | None = Field(default=2.0, gt=0)
+    """Distance between neighbors that a spacing of 1 stands for, where slices are nearer and that is known; None
+    for a slice."""
     batch: int = Field(default=8, ge=1)
     """Crops per step."""
     epoch_images: int | None = Field(default=1024, ge=1)

@@ -81,6 +81,8 @@ class Volume:
     """Slices (0-based) that hold any label."""
     band_um: float
     """Vertical thickness of the DEJ as drawn, in micrometers; NaN where no whole band is."""
+    z_um: float | None = None
+    """Distance of slices; None where nobody knows."""
 
 
 def find_cases(data: str | Path, source: LabelSource = "auto") -> list[Case]:
@@ -266,9 +268,10 @@ def load_volume(case: Case, *, pixel_um: float, intensity: IntensityConfig, opti
     if not drawn.any():
         raise DatasetError(f"{case.annotation} labels not a single pixel of {case.image.name}; draw ROIs on it first.")
     try:
-        return make_volume(case.name, voxels, drawn, (um_y, um_x), pixel_um, intensity)
+        volume = make_volume(case.name, voxels, drawn, (um_y, um_x), pixel_um, intensity)
     except TomogramError as error:
         raise DatasetError(str(error), kind=error.kind) from None
+    return replace(volume, z_um=tomogram.pixel_size_um.z if tomogram.pixel_size_um else None)
 
 
 def make_volume(

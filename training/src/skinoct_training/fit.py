@@ -164,7 +164,14 @@ def make_sampler(
 
     def sampler(volumes: list[Volume]) -> Sampler:
         network = config.network
-        return Sampler(volumes, in_slices=network.in_slices, crop=config.crop, spacings=config.spacings, device=device)
+        return Sampler(
+            volumes,
+            in_slices=network.in_slices,
+            crop=config.crop,
+            spacings=config.spacings,
+            slice_step_um=config.slice_step_um,
+            device=device,
+        )
 
     if not rehearse:
         return sampler(material.train)
@@ -199,6 +206,7 @@ def adopt(config: TrainConfig, base: Checkpoint | None, settings: dict[str, Any]
         update={
             "network": network,
             "intensity": config.intensity.model_validate(base.card.intensity),
+            "slice_step_um": config.slice_step_um if "slice_step_um" in settings else base.card.slice_step_um,
             "decode": config.decode if "decode" in settings else DecodeConfig(**base.card.decode),
             "learning_rate": config.learning_rate * FINE_TUNE_RATE,
         }
@@ -237,7 +245,7 @@ def followers(
     """Return what measures a network on the held-out tomograms and what draws one of them; None without any."""
     if not material.held_out:
         return None, None
-    windows = [densest_window(volume, config.val_slices) for volume in material.held_out]
+    windows = [densest_window(volume, config.val_slices, config.slice_step_um) for volume in material.held_out]
     decode = None
     if config.decode_validation == "ordered":
         band_px = material.band_um / material.pixel_um
@@ -270,6 +278,7 @@ def make_card(
         intensity=config.intensity.model_dump(mode="json"),
         decode=decode,
         pixel_size_um=material.pixel_um,
+        slice_step_um=config.slice_step_um,
         band_thickness_um=material.band_um,
         class_weights=config.loss.class_weights,
         recipe={**recipe, "trained": trained},

@@ -63,11 +63,12 @@ class Board:
 def make_picture(window: Window, *, context: int, decode: DecodeConfig | None) -> Picture:
     """Return what draws the middle slice of a window: image, annotation and prediction side by side."""
     middle = len(window.images) // 2
-    first = max(0, middle - context)
-    near = slice(first, middle + context + 1)
+    reach = context * window.step
+    first = max(0, middle - reach)
+    near = slice(first, middle + reach + 1)
 
     def picture(network: nn.Module) -> npt.NDArray[np.uint8]:
-        predicted = predict_window(network, window.images[near], context, decode)[middle - first]
+        predicted = predict_window(network, window.images[near], context, decode, window.step)[middle - first]
         image = window.images[middle]
         empty = np.zeros_like(predicted)
         return np.concatenate([overlay(image, x) for x in (empty, window.labels[middle], predicted)], axis=1)

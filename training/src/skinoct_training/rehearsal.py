@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor, cat
@@ -33,7 +34,8 @@ def draw_rehearsal(seed: int, pixel_um: float, intensity: IntensityConfig) -> li
         phantom = make_phantom((seed, number, TOMOGRAMS), SLICES, FAMILIES[number % 2])
         size = phantom.pixel_size_um
         name = f"rehearsal-{seed}-{number:02d}"
-        volumes.append(make_volume(name, phantom.voxels, phantom.labels, (size.y, size.x), pixel_um, intensity))
+        volume = make_volume(name, phantom.voxels, phantom.labels, (size.y, size.x), pixel_um, intensity)
+        volumes.append(replace(volume, z_um=size.z))
     return volumes
 
 

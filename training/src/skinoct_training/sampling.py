@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from skinoct.predictor import slice_step
 from skinoct_training.dataset import Volume
 
 Generator = np.random.Generator
@@ -29,6 +30,8 @@ class Sampler:
         Size of a crop; smaller volumes are extended by their edge, unlabeled there.
     spacings : sequence of int
         Distances between neighbors to draw from; 0 repeats the slice, as a single B-scan does in use.
+    slice_step_um : float, optional
+        What a distance of 1 stands for, in volumes whose slices are nearer; a slice otherwise.
     device : torch.device
     """
 
@@ -39,11 +42,13 @@ class Sampler:
         in_slices: int,
         crop: tuple[int, int],
         spacings: Sequence[int],
+        slice_step_um: float | None = None,
         device: torch.device,
     ) -> None:
         self._crop = crop
         self._offsets = np.arange(in_slices) - in_slices // 2
         self._spacings = np.asarray(spacings)
+        self._steps = [slice_step(v.z_um, slice_step_um) for v in volumes]
         self._images = [torch.from_numpy(_extend(v.images, crop, "edge")).to(device) for v in volumes]
         self._labels = [torch.from_numpy(_extend(v.labels, crop, "constant")).to(device) for v in volumes]
         self.slices = np.array([(i, z) for i, v in enumerate(volumes) for z in v.annotated], np.int64)
@@ -73,7 +78,8 @@ class Sampler:
     def _cut(self, index: int, rng: Generator) -> tuple[Tensor, Tensor]:
         which, z = (int(n) for n in self.slices[index])
         images, labels = self._images[which], self._labels[which]
-        neighbors = np.clip(z + self._offsets * rng.choice(self._spacings), 0, images.shape[0] - 1)
+        apart = self._offsets * self._steps[which] * rng.choice(self._spacings)
+        neighbors = np.clip(z + apart, 0, images.shape[0] - 1)
         y, x = (int(rng.integers(n - c + 1)) for n, c in zip(images.shape[1:], self._crop, strict=True))
         # Mostly from the top, without which the DEJ is often anybody's guess; but the dark depths of a tall image,
         # where a network sees nothing else, must be known as well.

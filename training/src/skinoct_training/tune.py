@@ -62,9 +62,9 @@ def gather(checkpoint: Checkpoint, engine: Engine, cases: list[Case], labels: La
     context = UNetConfig(**card.architecture.config).in_slices // 2
     intensity = IntensityConfig(**card.intensity)
     for volume in load_volumes(cases, pixel_um=card.pixel_size_um, intensity=intensity, options=labels):
-        window = densest_window(volume, SLICES)
+        window = densest_window(volume, SLICES, card.slice_step_um)
         found = [
-            engine.probabilities(stack_neighbors(window.images, z, 1, context)).astype(np.float16)
+            engine.probabilities(stack_neighbors(window.images, z, 1, context, window.step)).astype(np.float16)
             for z in range(len(window.images))
         ]
         yield Evidence(np.concatenate(found), window.labels)

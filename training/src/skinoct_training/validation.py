@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel
-from skinoct.predictor import stack_neighbors
+from skinoct.predictor import slice_step, stack_neighbors
 from skinoct.segmentation import FloatArray, LabelArray, draw_layers
 from skinoct_training.dataset import Volume
 from skinoct_training.metrics import ColumnErrors, column_errors, join_errors
@@ -26,9 +26,11 @@ class Window:
     """(n, Y, X), normalized."""
     labels: LabelArray
     """(n, Y, X)."""
+    step: int = 1
+    """Slices from one neighbor to the next."""
 
 
-def densest_window(volume: Volume, slices: int) -> Window:
+def densest_window(volume: Volume, slices: int, slice_step_um: float | None = None) -> Window:
     """Choose ``slices`` consecutive slices that hold the most annotated ones."""
     depth = volume.images.shape[0]
     count = min(slices, depth)
@@ -39,18 +41,20 @@ def densest_window(volume: Volume, slices: int) -> Window:
     start = int(best[len(best) // 2])
     part = slice(start, start + count)
     images = np.divide(volume.images[part], 255, dtype=np.float32)
-    return Window(images, np.asarray(volume.labels[part]))
+    return Window(images, np.asarray(volume.labels[part]), slice_step(volume.z_um, slice_step_um))
 
 
 @torch.inference_mode()
-def predict_window(network: nn.Module, images: FloatArray, context: int, decode: DecodeConfig | None) -> LabelArray:
-    """Segment consecutive normalized slices (n, Y, X); plain argmax where ``decode`` is None."""
+def predict_window(
+    network: nn.Module, images: FloatArray, context: int, decode: DecodeConfig | None, step: int = 1
+) -> LabelArray:
+    """Segment consecutive normalized slices (n, Y, X) with every ``step``-th; argmax where ``decode`` is None."""
     device = next(network.parameters()).device
     decoder = OrderedDecoder(decode, images.shape) if decode else None
     labels = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), BATCH):
         count = min(BATCH, len(images) - start)
-        batch = torch.from_numpy(stack_neighbors(images, start, count, context)).to(device)
+        batch = torch.from_numpy(stack_neighbors(images, start, count, context, step)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = network(batch.contiguous(memory_format=torch.channels_last))
         probabilities = logits.float().softmax(dim=1).cpu().contiguous().numpy()
@@ -75,5 +79,5 @@ def validate(
     """Measure the DEJ of all windows; ``decode`` is None for plain argmax."""
     network.eval()
     return join_errors(
-        [column_errors(predict_window(network, w.images, context, decode), w.labels, pixel_um) for w in windows]
+        [column_errors(predict_window(network, w.images, context, decode, w.step), w.labels, pixel_um) for w in windows]
     )

@@ -41,7 +41,7 @@ class Engine(Protocol):
         Parameters
         ----------
         images : float32, shape (B, in_slices, H, W)
-            Normalized images, neighboring slices as channels; images may overlap in memory, and each is contiguous.
+            Normalized images, neighboring slices as channels; images may overlap in memory.
 
         Returns
         -------

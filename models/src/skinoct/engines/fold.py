@@ -27,18 +27,36 @@ def fold_into(folded: FloatArray, image: FloatArray, stem: tuple[int, int]) -> N
     stem : (rows, columns)
         Pixels folded together.
     """
-    _fold(folded, np.require(image, np.float32, ("C", "W")), (0,) * stem[0], (0,) * stem[1])
+    slices, step = between(image)
+    _fold(folded, slices, step, (0,) * stem[0], (0,) * stem[1])
+
+
+def between(image: FloatArray) -> tuple[FloatArray, int]:
+    """Return contiguous slices (n, H, W), of which every so many are those of ``image`` (C, H, W), and how many.
+
+    Neighbors of an image may lie apart in memory, with slices of other images between them.
+    """
+    count, height, width = image.shape
+    plane = height * width * image.itemsize
+    step = image.strides[0] // plane if plane else 1
+    apart = step > 1 and image.strides == (step * plane, width * image.itemsize, image.itemsize)
+    if not apart or image.dtype != np.float32:
+        return np.require(image, np.float32, ("C", "W")), 1
+    return np.lib.stride_tricks.as_strided(
+        image, ((count - 1) * step + 1, height, width), (plane, *image.strides[1:])
+    ), step
 
 
 @compiled
-def _fold(folded: FloatArray, image: FloatArray, rows: Steps, columns: Steps) -> None:
+def _fold(folded: FloatArray, slices: FloatArray, step: int, rows: Steps, columns: Steps) -> None:
     """Do what ``fold_into`` says; the numbers of rows and columns are lengths of tuples, for the compiler to know."""
-    channels, height, width = image.shape
+    count, height, width = slices.shape
+    channels = (count - 1) // step + 1
     whole = min(width // len(columns), folded.shape[1])
     for y in range(folded.shape[0]):
         for channel in range(channels):
             for row in range(len(rows)):
-                line = image[channel, min(y * len(rows) + row, height - 1)]
+                line = slices[channel * step, min(y * len(rows) + row, height - 1)]
                 first = (channel * len(rows) + row) * len(columns)
                 for x in range(whole):
                     for column in range(len(columns)):
