@@ -62,10 +62,13 @@ def test_a_fine_tune_keeps_its_starts_decoding_and_rehearses(
 
     monkeypatch.setattr("skinoct_training.fit.draw_rehearsal", draw)
     data = make_data(count=2)
+    learned = make_data("phantoms", count=2)
+    for folder in list(learned.iterdir()):
+        folder.rename(learned / f"phantom-{folder.name}")
     settings = json.loads(tiny_config.read_text())
     Path("own.json").write_text(json.dumps({**settings, "decode": {"dej_step_price": 17, "enlarge_unknown": True}}))
     words = ["fit", str(data), "--epochs", "1", "--threads", "1", "--config"]
-    assert main([*words, "own.json", "--out", "start"]) == 0
+    assert main([words[0], str(learned), *words[2:], "own.json", "--out", "start"]) == 0
     assert not drawn
     assert main([*words, str(tiny_config), "--from", "start", "--out", "tuned"]) == 0
     card = load_checkpoint("tuned").card
@@ -74,3 +77,8 @@ def test_a_fine_tune_keeps_its_starts_decoding_and_rehearses(
     Path("none.json").write_text(json.dumps({**settings, "rehearsal": 0}))
     assert main([*words, "none.json", "--from", "start", "--out", "apart"]) == 0
     assert len(drawn) == 1
+    assert main([*words, str(tiny_config), "--from", "tuned", "--out", "again"]) == 0
+    assert len(drawn) == 2, "what a start rehearsed it knows"
+    assert main([*words, str(tiny_config), "--out", "nothing"]) == 0
+    assert main([*words, str(tiny_config), "--from", "nothing", "--out", "other"]) == 0
+    assert len(drawn) == 2, "nothing to rehearse for a network that never saw a phantom"

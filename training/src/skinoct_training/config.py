@@ -60,8 +60,8 @@ class TrainConfig(BaseModel):
     compile: bool = False
     """Compile the network with torch.compile; pays off in long trainings on a GPU."""
     rehearsal: float = Field(default=0.5, ge=0, lt=1)
-    """Share of the crops of a fine-tune that show phantoms, lest the network forget what it knew; 0 for none. A
-    training from the start has none."""
+    """Share of the crops of a fine-tune that show phantoms, lest the network forget what it knew; 0 for none. Other
+    trainings have none, nor has a fine-tune of a checkpoint that never saw a phantom."""
     seed: int = 0
     """Of everything random."""
 

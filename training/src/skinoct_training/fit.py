@@ -33,7 +33,7 @@ from skinoct_training.follow import Picture, make_picture
 from skinoct_training.loop import Duration, Standing, Trainer
 from skinoct_training.metrics import ColumnErrors
 from skinoct_training.preparation import DataOptions, TrainingSet, read, select
-from skinoct_training.rehearsal import MixedSampler, draw_rehearsal
+from skinoct_training.rehearsal import TOMOGRAMS, MixedSampler, draw_rehearsal
 from skinoct_training.run_folder import RunFolder, environment
 from skinoct_training.sampling import Sampler
 from skinoct_training.validation import densest_window, validate
@@ -137,6 +137,9 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
     if base is not None:
         recipe["start"] = {"name": base.card.name, "weights_sha256": base.card.weights_sha256}
     data = selection.describe(options.data.by_slice)
+    rehearse = base is not None and config.rehearsal > 0 and knows_phantoms(base.card)
+    if rehearse:
+        data["rehearsed"] = TOMOGRAMS
     run.write_json("config.json", recipe)
     run.write_json("data.json", data)
 
@@ -148,7 +151,7 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
         kept[:] = [save_checkpoint(options.out, card, weights, overwrite=True)]
 
     network = start_network(config, base).to(device)
-    sampler = make_sampler(material, config, device, rehearse=base is not None and config.rehearsal > 0)
+    sampler = make_sampler(material, config, device, rehearse=rehearse)
     measure, picture = followers(material, config)
     trainer = Trainer(network, sampler, config, options.duration, run, measure, keep, picture)
     standing = trainer.run()
@@ -177,6 +180,12 @@ def make_sampler(
         return sampler(material.train)
     phantoms = draw_rehearsal(config.seed, material.pixel_um, config.intensity)
     return MixedSampler(sampler(material.train), sampler(phantoms), config.rehearsal)
+
+
+def knows_phantoms(card: Card) -> bool:
+    """Return whether a checkpoint was trained on phantoms: only what was once known can be rehearsed."""
+    trained_on: list[str] = card.data.get("trained_on", [])
+    return bool(card.data.get("rehearsed")) or any(name.startswith("phantom-") for name in trained_on)
 
 
 def adopt(config: TrainConfig, base: Checkpoint | None, settings: dict[str, Any]) -> TrainConfig:
