@@ -18,6 +18,9 @@ from skinoct.decode import (
     find_overhangs,
     for_slices_apart,
     smooth_across_slices,
+    thickness_prices,
+    typical_thickness,
+    with_own_thickness,
 )
 from skinoct.errors import OptionError
 from skinoct.labels import Label
@@ -214,6 +217,33 @@ def test_lines_between_pairs_are_straight(columns: int) -> None:
     inner = slice(1, columns - 1 - columns % 2)
     np.testing.assert_allclose(straight[inner], 3 * np.arange(columns)[inner], atol=1e-5)
     assert straight.shape == (columns,)
+
+
+def test_a_tomogram_tells_its_own_thickness() -> None:
+    lines = skin_lines(3)
+    truth = ((lines[2] + lines[3]) / 2 - lines[1]).mean()
+    boundaries, confidence = decode_slices(evidence(lines), DecodeConfig())
+    own = typical_thickness(boundaries, confidence, ROWS)
+    assert own == pytest.approx(truth, rel=0.15)
+    boundaries[3] = ROWS
+    assert typical_thickness(boundaries, confidence, ROWS) is None
+
+
+def test_prices_of_both_thicknesses_add_up() -> None:
+    """Their sum, but for a constant, is the price of the usual thickness plus that of the tomogram's own."""
+    config = DecodeConfig(row_um=0.9, epidermis_price=16, own_price=80)
+    both = thickness_prices(with_own_thickness(config, 40.0), 200)
+    usual = thickness_prices(config, 200)
+    own = thickness_prices(config.model_copy(update={"epidermis_um": 36.0, "epidermis_price": 80.0}), 200)
+    difference = (both - usual - own)[1:]
+    np.testing.assert_allclose(difference, difference[0], atol=1e-2)
+
+
+def test_own_thickness_needs_no_pixel_size() -> None:
+    config = with_own_thickness(DecodeConfig(own_price=80), 40.0)
+    assert thickness_prices(config, 200).argmin() == 40
+    assert with_own_thickness(DecodeConfig(own_price=80), None).row_um is None
+    assert with_own_thickness(DecodeConfig(row_um=0.9), 40.0) == DecodeConfig(row_um=0.9)
 
 
 def test_large_images_are_searched_with_fewer_lanes() -> None:

@@ -42,6 +42,8 @@ from skinoct.line_search import (
 )
 
 FloatArray = npt.NDArray[np.float32]
+LEAST_SHOWN = 0.1
+"""Share of the columns that must show skin surface and DEJ, or nothing is said of the thickness."""
 COLUMNS = 2
 """Columns of the network that are searched as one."""
 
@@ -85,6 +87,9 @@ class DecodeConfig(BaseModel):
     epidermis_price: float = Field(default=8.0, ge=0)
     """Price in log probability, twice that of one standard deviation; 0 for no opinion. The rows of a
     column are far from independent, so that a network which errs is sure of it: single units change little."""
+    own_price: float = Field(default=0.0, ge=0)
+    """The same for deviating from the thickness that a few slices of the tomogram itself show, whatever the size of its
+    pixels; 0 for no opinion. Within one tomogram thickness varies little: a line that leaves it is a blunder."""
     enlarge_unknown: bool = False
     """Whether an image whose pixel size nobody knows is shown to the network enlarged where that makes it surer; for
     networks that were trained on skin of many scales."""
@@ -313,6 +318,46 @@ def thickness_prices(config: DecodeConfig, rows: int) -> FloatArray:
     thickness_um = np.maximum(np.arange(rows + 1), 1) * config.row_um
     deviations = np.log(thickness_um / config.epidermis_um) / config.epidermis_spread
     return np.asarray(0.5 * config.epidermis_price * deviations**2, np.float32)
+
+
+def typical_thickness(boundaries: FloatArray, confidence: FloatArray, rows: int) -> float | None:
+    """Return the median of the rows from the skin surface to the middle of the DEJ, weighted by confidence.
+
+    Parameters
+    ----------
+    boundaries : float32, shape (4, Z, X)
+    confidence : float32, shape (Z, X)
+    rows : int
+        Height of the image.
+
+    Returns
+    -------
+    float or None
+        None when a tenth of the columns or fewer show both surfaces.
+    """
+    _, skin, dej_top, dermis_top = boundaries
+    shown = (skin > 0) & (dermis_top < rows)
+    if shown.mean() <= LEAST_SHOWN:
+        return None
+    thickness, weight = ((dej_top + dermis_top) / 2 - skin)[shown], confidence[shown] + 0.01
+    order = np.argsort(thickness)
+    total = np.cumsum(weight[order])
+    return max(float(thickness[order][np.searchsorted(total, total[-1] / 2)]), 1.0)
+
+
+def with_own_thickness(config: DecodeConfig, own_px: float | None) -> DecodeConfig:
+    """Return ``config`` with prices that expect the tomogram's own thickness in rows, ``own_px``, beside the usual one.
+
+    Both prices are parabolas over the logarithm of the thickness, and so is their sum. Unchanged where the tomogram
+    does not show its thickness.
+    """
+    if own_px is None or not config.own_price:
+        return config
+    usual = config.epidermis_price if config.row_um is not None else 0.0
+    row_um = config.row_um or 1.0
+    both = usual + config.own_price
+    center = (usual * np.log(config.epidermis_um) + config.own_price * np.log(own_px * row_um)) / both
+    return config.model_copy(update={"row_um": row_um, "epidermis_um": float(np.exp(center)), "epidermis_price": both})
 
 
 def find_line(score: FloatArray, step_price: float) -> FloatArray:

@@ -24,11 +24,14 @@ from skinoct.decode import (
     decode_slices,
     find_overhangs,
     for_slices_apart,
+    typical_thickness,
+    with_own_thickness,
 )
 from skinoct.engines import Engine, make_engine
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
 from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity, normalize, sample_indices
 from skinoct.labels import Label
+from skinoct.line_search import suited_lanes
 from skinoct.segmentation import Decode, FloatArray, LabelArray, ModelIdentity, Segmentation
 from skinoct.tomogram import PixelSize, Tomogram
 from skinoct.unet_config import UNetConfig
@@ -56,6 +59,8 @@ SEARCH_TEMPERATURE = 64.0
 """At which the confidence of a few slices is compared: high, so that it tells certain from very certain."""
 LARGEST_STEP = 8
 """Slices from one neighbor to the next at most, whatever distance the file states."""
+THICKNESS_SLICES = 5
+"""Slices that tell the typical thickness of the epidermis."""
 LABELS_IN_MEMORY = 256 * 2**20
 """Bytes of ``pixel`` labels above which they are kept in a temporary file."""
 _REFERENCE_PIXELS = 224 * 512
@@ -158,6 +163,8 @@ class Predictor:
             "row_um": None if size is None else grid.network_um,
         }
         config = for_slices_apart(DecodeConfig(**{**self.card.decode, **given}), size.z if size is not None else None)
+        if decode == "ordered" and config.own_price:
+            config = with_own_thickness(config, self._thickness(tomogram, grid, config))
         blocks = self._probabilities(tomogram, grid, progress, cancelled)
         if decode == "ordered":
             boundaries, confidence, overhang = _decode_ordered(blocks, grid, config, shape)
@@ -247,6 +254,18 @@ class Predictor:
             for z in slices
         ]
         return float(np.mean(found))
+
+    def _thickness(self, tomogram: Tomogram, grid: Grid, config: DecodeConfig) -> float | None:
+        """Return the typical thickness of the epidermis in rows of the network, by a few slices of all the stack."""
+        total, scale = tomogram.voxels.shape[0], self._scale(tomogram)
+        lanes, count = suited_lanes(*grid.network), min(THICKNESS_SLICES, max(1, total // 4))
+        slices = sorted({(2 * k + 1) * total // (2 * count) for k in range(count)})
+        found = [
+            decode_slices(self.engine.probabilities(self._images(tomogram, z, z + 1, scale, grid)), config, lanes)
+            for z in slices
+        ]
+        boundaries, confidence = (np.concatenate([one[k] for one in found], axis=axis) for k, axis in ((0, 1), (1, 0)))
+        return typical_thickness(boundaries, confidence, grid.network[0])
 
     def _suited_batch(self, grid: Grid) -> int:
         pixels = grid.network[0] * grid.network[1]
