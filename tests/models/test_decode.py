@@ -17,6 +17,7 @@ from skinoct.decode import (
     each_column,
     find_overhangs,
     for_slices_apart,
+    for_wide_columns,
     smooth_across_slices,
     thickness_prices,
     typical_thickness,
@@ -244,6 +245,24 @@ def test_own_thickness_needs_no_pixel_size() -> None:
     assert thickness_prices(config, 200).argmin() == 40
     assert with_own_thickness(DecodeConfig(own_price=80), None).row_um is None
     assert with_own_thickness(DecodeConfig(row_um=0.9), 40.0) == DecodeConfig(row_um=0.9)
+
+
+def test_a_band_of_enlarged_columns_has_no_gap() -> None:
+    config = DecodeConfig(band_thickness_px=4.2, dej_reach=3)
+    assert for_wide_columns(config, 1.0).dej_reach == 3
+    assert for_wide_columns(config, 2.0).dej_reach == 2
+    assert for_wide_columns(config, 9.0).dej_reach == 1
+    assert for_wide_columns(config.model_copy(update={"dej_reach": 0}), 2.0).dej_reach == 0
+
+
+def test_a_furrow_does_not_pull_the_dej_up() -> None:
+    """The usual distance is kept from the skin around a furrow, not from its bottom."""
+    lines = skin_lines(1)
+    plain = decode_slices(evidence(lines), DecodeConfig(row_um=1.0, epidermis_price=400, epidermis_spread=0.2))[0]
+    furrowed = lines.copy()
+    furrowed[1, :, 70:82] += 12
+    cut = decode_slices(evidence(furrowed), DecodeConfig(row_um=1.0, epidermis_price=400, epidermis_spread=0.2))[0]
+    np.testing.assert_allclose(cut[2], plain[2], atol=1.5)
 
 
 def test_large_images_are_searched_with_fewer_lanes() -> None:

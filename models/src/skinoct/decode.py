@@ -44,6 +44,9 @@ from skinoct.line_search import (
 FloatArray = npt.NDArray[np.float32]
 LEAST_SHOWN = 0.1
 """Share of the columns that must show skin surface and DEJ, or nothing is said of the thickness."""
+FURROW_PAIRS = 31
+"""Pairs of columns, twice as wide as most furrows, over which the skin is leveled before its distance to the DEJ is
+judged."""
 COLUMNS = 2
 """Columns of the network that are searched as one."""
 
@@ -104,6 +107,17 @@ def for_slices_apart(config: DecodeConfig, z_um: float | None) -> DecodeConfig:
     if not z_um:
         return config
     return config.model_copy(update={"smooth_slices": min(config.smooth_slices, config.smooth_slices_um / z_um)})
+
+
+def for_wide_columns(config: DecodeConfig, enlargement: float) -> DecodeConfig:
+    """Return ``config`` with a reach that leaves no gap in the band where the network's columns are narrower.
+
+    ``enlargement`` of them are one column of the image: to the next of those the line must not step over a band.
+    """
+    if not config.dej_reach or enlargement <= 1:
+        return config
+    reach = max(1, int(config.band_thickness_px / enlargement))
+    return config.model_copy(update={"dej_reach": min(config.dej_reach, reach)})
 
 
 class Surfaces(NamedTuple):
@@ -248,7 +262,9 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes)
     score = band_scores(above_dej, below, band, lanes)
     del above_dej, below
     if config.row_um is not None and config.epidermis_price > 0:
-        charge_thickness(score, skin, band, thickness_prices(config, rows) * COLUMNS, lanes)
+        # The DEJ passes below furrows: it keeps its distance from the skin around them.
+        around = ndimage.median_filter(skin, (FURROW_PAIRS, 1), mode="nearest")
+        charge_thickness(score, around, band, thickness_prices(config, rows) * COLUMNS, lanes)
     dej_row, best = best_line(score, config.dej_step_price, config.dej_reach * COLUMNS, lanes)
     confidence = column_confidence(score, best, band, config.temperature * COLUMNS, lanes)
     del score

@@ -24,6 +24,7 @@ from skinoct.decode import (
     decode_slices,
     find_overhangs,
     for_slices_apart,
+    for_wide_columns,
     typical_thickness,
     with_own_thickness,
 )
@@ -49,8 +50,10 @@ cures."""
 MAX_ENLARGEMENT = 2.0
 """Coarser images are not enlarged any further: it would only blur them, at the price of its square. The network meets
 skin of every scale in training."""
+SEARCHED_BEYOND = 1.5
+"""Images whose pixels, enlarged, are still so many times as large as the network's are tried as they are as well."""
 LARGEST_SEARCHED = 2**21
-"""Pixels beyond which an image of unknown pixel size is not tried enlarged: it shows its layers well enough."""
+"""Pixels beyond which an image is not tried enlarged: it shows its layers well enough."""
 SHALLOW_UM = 150.0
 """Fields of skin are deeper than this, or the DEJ would lie below them."""
 SHALLOW_FAVOR = 1.3
@@ -156,13 +159,14 @@ class Predictor:
         shape = tomogram.voxels.shape
         grid = plan_grid((shape[1], shape[2]), size, self.card.pixel_size_um, tomogram.name)
         grid = replace(grid, slice_step=slice_step(size.z if size is not None else None, self.card.slice_step_um))
-        if size is None and DecodeConfig(**self.card.decode).enlarge_unknown:
-            grid = self._surest(tomogram, grid)
+        if DecodeConfig(**self.card.decode).enlarge_unknown:
+            grid = self._surest(tomogram, grid, size)
         given: dict[str, Any] = {
             "band_thickness_px": self.card.band_thickness_um / grid.network_um,
             "row_um": None if size is None else grid.network_um,
         }
         config = for_slices_apart(DecodeConfig(**{**self.card.decode, **given}), size.z if size is not None else None)
+        config = for_wide_columns(config, grid.network[1] / grid.image[1])
         if decode == "ordered" and config.own_price:
             config = with_own_thickness(config, self._thickness(tomogram, grid, config))
         blocks = self._probabilities(tomogram, grid, progress, cancelled)
@@ -226,16 +230,22 @@ class Predictor:
         indices = sample_indices(voxels.shape[0], self._intensity)
         return measure_intensity((voxels[z : z + 1] for z in indices), self._intensity)
 
-    def _surest(self, tomogram: Tomogram, plain: Grid) -> Grid:
-        """Choose between an image of unknown pixel size as it is and enlarged, by the confidence on a few slices.
+    def _surest(self, tomogram: Tomogram, planned: Grid, size: PixelSize | None) -> Grid:
+        """Choose between an image as it is and enlarged, by the confidence on a few slices.
 
-        Microscopes with pixels larger than the network's are common; skin that looks half as thick as usual is found
-        better when it is enlarged. The shallower the field would be, the more likely its pixels are large.
+        For images of unknown pixel size, and for those with pixels so large that they are not enlarged all the way to
+        the network's. Skin that looks half as thick as usual is found better when it is enlarged; speckle as coarse as
+        the image's pixels is not. The shallower an unknown field would be, the more likely its pixels are large.
         """
-        (rows, columns), total = plain.image, tomogram.voxels.shape[0]
-        larger = Grid(plain.image, (2 * rows, 2 * columns), plain.network_um)
-        if 4 * rows * columns > LARGEST_SEARCHED:
-            return plain
+        (rows, columns), total = planned.image, tomogram.voxels.shape[0]
+        if size is None:
+            plain, larger = planned, replace(planned, network=(2 * rows, 2 * columns))
+        elif max(size.y, size.x) > SEARCHED_BEYOND * MAX_ENLARGEMENT * self.card.pixel_size_um:
+            plain, larger = replace(planned, network=planned.image, network_um=size.y), planned
+        else:
+            return planned
+        if larger.network[0] * larger.network[1] > LARGEST_SEARCHED:
+            return planned
         scale = self._scale(tomogram)
         slices = sorted({total // 6, total // 2, total - 1 - total // 6})
         favor = SHALLOW_FAVOR if rows * plain.network_um < SHALLOW_UM else 1.0
@@ -247,7 +257,9 @@ class Predictor:
 
     def _confidence(self, tomogram: Tomogram, grid: Grid, slices: list[int], scale: IntensityScale) -> float:
         """Return the mean confidence of all columns of some slices."""
-        band_px = self.card.band_thickness_um / grid.network_um
+        # In rows of the network, as if nobody knew their size: where a row is thicker, a band of as many micrometers
+        # would be fewer rows, and harder to be sure of.
+        band_px = self.card.band_thickness_um / self.card.pixel_size_um
         config = DecodeConfig(**{**self.card.decode, "band_thickness_px": band_px, "temperature": SEARCH_TEMPERATURE})
         found = [
             decode_slices(self.engine.probabilities(self._images(tomogram, z, z + 1, scale, grid)), config)[1].mean()
