@@ -152,9 +152,9 @@ def page(tomograms: Sequence[Measured], checkpoint: Checkpoint, seed: int, comma
             "anatomy of its own and four instruments of its own. It measures how well a network trained on one kind "
             "of synthetic skin does on another kind, **not its accuracy on real skin**.",
             "",
-            "Four settings were chosen while looking at tomograms of this generator, those of seed "
-            f"{CHOSEN_ON}: `dej_step_price` and `epidermis_price` of ordered decoding, how far coarse images are "
-            f"enlarged at most, and when one of unknown pixel size is enlarged. {chosen}",
+            "Settings were chosen while looking at tomograms of this generator, those of seed "
+            f"{CHOSEN_ON}: `dej_step_price`, `epidermis_price` and `own_price` of ordered decoding, how far coarse "
+            f"images are enlarged at most, and which images are tried in two sizes. {chosen}",
             "",
             *table(tomograms),
             "",
