@@ -111,6 +111,16 @@ class TestUnknownPixelSize:
     def test_a_known_size_is_believed(self, checkpoint: Checkpoint) -> None:
         assert set(self.segment(checkpoint, 400, pixel_size_um=0.9)[1]) == {200}
 
+    @pytest.mark.parametrize("sees", [200, 400])
+    def test_very_coarse_images_are_tried_as_they_are(self, checkpoint: Checkpoint, sees: int) -> None:
+        answer, asked = self.segment(checkpoint, sees, pixel_size_um=4.0)
+        assert asked[-3:] == [sees] * 3
+        # The painted band is 5.6 rows thick, that of 5 um only 1.25: it may lie anywhere in it.
+        np.testing.assert_allclose(answer.boundaries[2:].mean(axis=0), 100, atol=2.8)
+
+    def test_coarse_images_are_enlarged(self, checkpoint: Checkpoint) -> None:
+        assert set(self.segment(checkpoint, 200, pixel_size_um=2.4)[1]) == {400}
+
     def test_large_images_are_shown_as_they_are(self, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("skinoct.predictor.LARGEST_SEARCHED", 400 * 80 - 1)
         assert set(self.segment(checkpoint, 400)[1]) == {200}
