@@ -1,7 +1,7 @@
 """Keep freed memory for what is allocated next, where the C library lets one ask for it.
 
 Networks allocate and free the same large arrays over and over. glibc gives each of them back to the system and fetches
-it anew, cleared page by page; keeping them makes a training on a CPU a fifth faster.
+it anew, cleared page by page; keeping them makes a training on a CPU faster.
 """
 
 from __future__ import annotations

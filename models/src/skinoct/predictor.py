@@ -159,8 +159,9 @@ class Predictor:
         shape = tomogram.voxels.shape
         grid = plan_grid((shape[1], shape[2]), size, self.card.pixel_size_um, tomogram.name)
         grid = replace(grid, slice_step=slice_step(size.z if size is not None else None, self.card.slice_step_um))
+        scale = self._scale(tomogram)
         if DecodeConfig(**self.card.decode).enlarge_unknown:
-            grid = self._surest(tomogram, grid, size)
+            grid = self._surest(tomogram, grid, scale, size)
         given: dict[str, Any] = {
             "band_thickness_px": self.card.band_thickness_um / grid.network_um,
             "row_um": None if size is None else grid.network_um,
@@ -168,8 +169,8 @@ class Predictor:
         config = for_slices_apart(DecodeConfig(**{**self.card.decode, **given}), size.z if size is not None else None)
         config = for_wide_columns(config, grid.network[1] / grid.image[1])
         if decode == "ordered" and config.own_price:
-            config = with_own_thickness(config, self._thickness(tomogram, grid, config))
-        blocks = self._probabilities(tomogram, grid, progress, cancelled)
+            config = with_own_thickness(config, self._thickness(tomogram, grid, scale, config))
+        blocks = self._probabilities(tomogram, grid, scale, progress, cancelled)
         if decode == "ordered":
             boundaries, confidence, overhang = _decode_ordered(blocks, grid, config, shape)
             labels = None
@@ -192,11 +193,12 @@ class Predictor:
         self,
         tomogram: Tomogram,
         grid: Grid,
+        scale: IntensityScale,
         progress: Progress | None,
         cancelled: Callable[[], bool] | None,
     ) -> Iterator[FloatArray]:
         """Yield probabilities (n, 5, H, W) of consecutive slices, from the first to the last."""
-        total, scale = tomogram.voxels.shape[0], self._scale(tomogram)
+        total = tomogram.voxels.shape[0]
         batch = self._batch or self._suited_batch(grid)
         with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:  # beside the network
 
@@ -230,7 +232,7 @@ class Predictor:
         indices = sample_indices(voxels.shape[0], self._intensity)
         return measure_intensity((voxels[z : z + 1] for z in indices), self._intensity)
 
-    def _surest(self, tomogram: Tomogram, planned: Grid, size: PixelSize | None) -> Grid:
+    def _surest(self, tomogram: Tomogram, planned: Grid, scale: IntensityScale, size: PixelSize | None) -> Grid:
         """Choose between an image as it is and enlarged, by the confidence on a few slices.
 
         For images of unknown pixel size, and for those with pixels so large that they are not enlarged all the way to
@@ -246,7 +248,6 @@ class Predictor:
             return planned
         if larger.network[0] * larger.network[1] > LARGEST_SEARCHED:
             return planned
-        scale = self._scale(tomogram)
         slices = sorted({total // 6, total // 2, total - 1 - total // 6})
         favor = SHALLOW_FAVOR if rows * plain.network_um < SHALLOW_UM else 1.0
         try:
@@ -267,9 +268,9 @@ class Predictor:
         ]
         return float(np.mean(found))
 
-    def _thickness(self, tomogram: Tomogram, grid: Grid, config: DecodeConfig) -> float | None:
+    def _thickness(self, tomogram: Tomogram, grid: Grid, scale: IntensityScale, config: DecodeConfig) -> float | None:
         """Return the typical thickness of the epidermis in rows of the network, by a few slices of all the stack."""
-        total, scale = tomogram.voxels.shape[0], self._scale(tomogram)
+        total = tomogram.voxels.shape[0]
         lanes, count = suited_lanes(*grid.network), min(THICKNESS_SLICES, max(1, total // 4))
         slices = sorted({(2 * k + 1) * total // (2 * count) for k in range(count)})
         found = [

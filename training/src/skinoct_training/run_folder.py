@@ -180,8 +180,8 @@ class RunFolder:
 def difference(before: Any, now: Any, path: str = "") -> tuple[str, str, str] | None:
     """Return the first place where two JSON values differ, and both values there; None when they agree.
 
-    What only ``now`` knows counts as equal in the settings of a training: they came after the run was begun. In data
-    nothing comes after.
+    A key of an object that only ``now`` has counts as equal: settings may have come after the run was begun. Tomograms
+    that were added show in the lists of their names.
     """
     if isinstance(before, dict) and isinstance(now, dict):
         for key, value in before.items():
