@@ -152,9 +152,9 @@ def part_openvino(path: Path, models: Path | None, out: Path) -> Result:
     """Run the bare OpenVINO engine on slices that lie ready."""
     import tifffile
 
+    from skinoct.answers import stack_neighbors
     from skinoct.checkpoint import find_checkpoint, load_checkpoint
     from skinoct.engines import make_engine, network_config
-    from skinoct.predictor import stack_neighbors
 
     checkpoint = load_checkpoint(find_checkpoint(None, models))
     engine = make_engine(checkpoint, "openvino")

@@ -10,12 +10,14 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from skinoct.answers import Answers, stack_neighbors
 from skinoct.checkpoint import Architecture, Card, Checkpoint
 from skinoct.engines import Engine, FloatArray, make_engine
 from skinoct.engines.fold import between
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
+from skinoct.grid import plan_grid, slice_step, stretch_columns
 from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity, normalize
-from skinoct.predictor import Predictor, plan_grid, slice_step, stack_neighbors, stretch_columns
+from skinoct.predictor import Predictor
 from skinoct.tomogram import PixelSize, Tomogram
 from skinoct.unet import UNet, UNetConfig
 
@@ -94,7 +96,7 @@ class TestUnknownPixelSize:
     def segment(self, checkpoint: Checkpoint, sees: int, rows: int = 200, **given: Any) -> tuple[Any, list[int]]:
         card = checkpoint.card.model_copy(update={"decode": {"enlarge_unknown": True}})
         engine = FarsightedEngine(sees)
-        voxels = layered((3, rows, 40), surface=0.2 * rows, dej=0.5 * rows, band=5.6 * rows / sees)
+        voxels = layered((7, rows, 40), surface=0.2 * rows, dej=0.5 * rows, band=5.6 * rows / sees)
         predictor = Predictor(Checkpoint(card, checkpoint.weights), engine=engine, batch=1)
         return predictor.segment(Tomogram(voxels, "t"), **given), engine.asked
 
@@ -103,7 +105,7 @@ class TestUnknownPixelSize:
         self, checkpoint: Checkpoint, sees: int
     ) -> None:
         answer, asked = self.segment(checkpoint, sees)
-        assert asked[-3:] == [sees] * 3
+        assert asked[6:] == [sees] * 4  # three slices were tried in both sizes, and are not computed again
         middle = answer.boundaries[2:].mean(axis=0)
         np.testing.assert_allclose(middle, 100, atol=1.5)
         assert answer.pixel_size_um is None
@@ -114,7 +116,7 @@ class TestUnknownPixelSize:
     @pytest.mark.parametrize("sees", [200, 400])
     def test_very_coarse_images_are_tried_as_they_are(self, checkpoint: Checkpoint, sees: int) -> None:
         answer, asked = self.segment(checkpoint, sees, pixel_size_um=4.0)
-        assert asked[-3:] == [sees] * 3
+        assert asked[6:] == [sees] * 4  # three slices were tried in both sizes, and are not computed again
         # The painted band is 5.6 rows thick, that of 5 um only 1.25: it may lie anywhere in it.
         np.testing.assert_allclose(answer.boundaries[2:].mean(axis=0), 100, atol=2.8)
 
@@ -283,6 +285,58 @@ def test_counting_gives_the_percentiles_of_sorting(dtype: str, percentiles: tupl
         low, high = np.percentile(voxels.astype(np.float32), percentiles)
         scale = measure_intensity(list(voxels), config)
         assert (scale.low, scale.high) == (low, high if high > low else low + 1)
+
+
+class TestAnswers:
+    """What was asked about some slices is not asked again, and changes no answer."""
+
+    def make(self, engine: BrightnessEngine, batch: int, total: int = 9) -> Answers:
+        config = IntensityConfig()
+        voxels = np.random.default_rng(0).integers(0, 255, (total, 16, 24)).astype(np.uint8)
+        scale = measure_intensity(list(voxels), config)
+        return Answers(engine, Tomogram(voxels, "t"), scale, config, context=1, batch=batch)
+
+    @pytest.mark.parametrize("batch", [1, 2, 4, 9])
+    @pytest.mark.parametrize("slices", [[], [0], [3, 4, 5], [0, 2, 4, 6, 8], list(range(9))])
+    def test_no_slice_is_computed_twice(self, batch: int, slices: list[int]) -> None:
+        grid = plan_grid((16, 24), PixelSize(1.0, 1.0), 1.0, "t")
+        expected = np.concatenate(list(self.make(BrightnessEngine(), batch).all(grid)))
+        engine = BrightnessEngine()
+        answers = self.make(engine, batch)
+        some = answers.some(grid, slices)
+        again = answers.some(grid, slices)
+        everything = np.concatenate(list(answers.all(grid)))
+        np.testing.assert_array_equal(everything, expected)
+        for z, one, other in zip(slices, some, again, strict=True):
+            np.testing.assert_array_equal(one, expected[z : z + 1])
+            assert other is one
+        assert sum(engine.batches) == 9
+
+    def test_answers_for_another_size_are_forgotten(self) -> None:
+        engine = BrightnessEngine()
+        answers = self.make(engine, 4)
+        answers.some(plan_grid((16, 24), PixelSize(1.0, 1.0), 1.0, "t"), [0, 1, 2])
+        small = plan_grid((16, 24), PixelSize(0.5, 0.5), 1.0, "t")
+        assert np.concatenate(list(answers.all(small))).shape == (9, 5, 8, 12)
+        assert sum(engine.batches) == 3 + 9
+
+    def test_large_answers_are_not_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        one = 4 * 5 * 16 * 24
+        monkeypatch.setattr("skinoct.answers.REMEMBERED_BYTES", 2 * one)
+        engine = BrightnessEngine()
+        answers = self.make(engine, 4)
+        grid = plan_grid((16, 24), PixelSize(1.0, 1.0), 1.0, "t")
+        answers.some(grid, [0, 1, 2])
+        assert len(list(answers.all(grid))) == 3
+        assert sum(engine.batches) == 3 + 9 - 2
+
+    def test_memory_shortage_asks_one_by_one(self) -> None:
+        grid = plan_grid((16, 24), PixelSize(1.0, 1.0), 1.0, "t")
+        engine = BrightnessEngine(limit=1)
+        some = self.make(engine, 4).some(grid, [1, 5, 7])
+        assert engine.batches == [3, 1, 1, 1]
+        for one, other in zip(some, self.make(BrightnessEngine(), 4).some(grid, [1, 5, 7]), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_neighbors_share_memory() -> None:

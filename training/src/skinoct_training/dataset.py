@@ -26,9 +26,9 @@ import psutil
 from scipy.stats import trim_mean
 
 from skinoct.errors import DatasetError, RoiError, TomogramError
+from skinoct.grid import PLAUSIBLE_UM, RESCALE_TOLERANCE, resize
 from skinoct.intensity import IntensityConfig, measure_intensity, normalize, sample_indices
 from skinoct.labels import Label
-from skinoct.predictor import PLAUSIBLE_UM, RESCALE_TOLERANCE, resize
 from skinoct.rois import Roi, lines_to_bands, rasterize, read_roi_set, required_slice, roi_mask
 from skinoct.tomogram import Tomogram, Voxels, read_tomogram
 from skinoct_training.annotation import LabelArray, band_runs, derive_layers

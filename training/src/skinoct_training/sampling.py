@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from skinoct.predictor import slice_step
+from skinoct.grid import slice_step
 from skinoct_training.dataset import Volume
 
 Generator = np.random.Generator

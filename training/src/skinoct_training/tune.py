@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from skinoct.answers import stack_neighbors
 from skinoct.checkpoint import Checkpoint
 from skinoct.decode import DecodeConfig, OrderedDecoder
 from skinoct.engines import Engine
 from skinoct.intensity import IntensityConfig
-from skinoct.predictor import stack_neighbors
 from skinoct.segmentation import LabelArray, draw_layers
 from skinoct.unet import UNetConfig
 from skinoct_training.dataset import Case, LabelOptions, load_volumes

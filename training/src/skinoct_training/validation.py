@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from skinoct.answers import stack_neighbors
 from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel
-from skinoct.predictor import slice_step, stack_neighbors
+from skinoct.grid import slice_step
 from skinoct.segmentation import FloatArray, LabelArray, draw_layers
 from skinoct_training.dataset import Volume
 from skinoct_training.metrics import ColumnErrors, column_errors, join_errors

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train, then say where the checkpoint is and how good it was on held-out tomograms."""
-    from skinoct.predictor import PLAUSIBLE_UM
+    from skinoct.grid import PLAUSIBLE_UM
     from skinoct_training.distributed import rank
     from skinoct_training.evaluate import LEAK
     from skinoct_training.fit import FitOptions, fit
