@@ -72,6 +72,18 @@ def test_an_older_checkpoint_without_golden_slice_is_read(saved: Path) -> None:
     np.testing.assert_allclose(expected_golden(loaded), before.golden, atol=1e-3)
 
 
+def test_the_answer_for_an_earlier_golden_slice_is_not_compared(saved: Path) -> None:
+    path = saved / cp.GOLDEN_FILE
+    before = load_checkpoint(saved).golden
+    content = json.loads(path.read_text())
+    assert content["format_version"] == 2
+    earlier = [[top + 1 for top in row] for row in content["layer_tops_px"]]
+    path.write_text(json.dumps(content | {"format_version": 1, "layer_tops_px": earlier}))
+    loaded = load_checkpoint(saved)
+    assert loaded.golden is None
+    np.testing.assert_allclose(expected_golden(loaded), before, atol=1e-3)
+
+
 @pytest.mark.parametrize("damage", ["cut", "other weights", "nan", "ragged"])
 def test_a_damaged_golden_slice_is_refused(saved: Path, damage: str) -> None:
     path = saved / cp.GOLDEN_FILE

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from importlib.resources import files
+
 import numpy as np
 import pytest
 
@@ -18,12 +21,21 @@ def sharp(*tops: int) -> np.ndarray:
 
 
 def test_the_slice_is_the_same_for_ever() -> None:
-    image = golden_slice(3)
-    assert image.shape == (1, 3, *SHAPE)
+    image = golden_slice(5)
+    assert image.shape == (1, 5, *SHAPE)
     assert image.dtype == np.float32
     assert 0 <= image.min() < image.max() <= 1
-    np.testing.assert_allclose(image[0, 1, ::60, 100], [0.116544, 0.116517, 0.279338, 0.267172], atol=1e-5)
-    np.testing.assert_array_equal(image, golden_slice(3))
+    stored = files("skinoct").joinpath("golden.npy").read_bytes()
+    assert hashlib.sha256(stored).hexdigest() == "598ca45782da90cbb549f80bebbd9084d2c84f438186a9a0448435bf94e31507"
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 7])
+def test_the_slice_lies_in_the_middle_of_its_neighbors(channels: int) -> None:
+    image, five = golden_slice(channels), golden_slice(5)
+    assert image.shape == (1, channels, *SHAPE)
+    np.testing.assert_array_equal(image[0, channels // 2], five[0, 2])
+    np.testing.assert_array_equal(image[0, 0], five[0, max(0, 2 - channels // 2)])
+    np.testing.assert_array_equal(image[0, -1], five[0, min(4, 2 + channels // 2)])
 
 
 def test_tops_of_sharp_layers_are_their_rows() -> None:

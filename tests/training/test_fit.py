@@ -325,7 +325,7 @@ class TestBadInput:
         assert fit(data, "--out", "base", "--epochs", 1, "--config", tiny_config) == 0
         other = Path("other.json")
         other.write_text(json.dumps({**TINY, "network": {"widths": [4, 6]}}))
-        assert "another architecture" in self.error(capsys, data, "--out", "net", "--from", "base", "--config", other)
+        assert "cannot grow" in self.error(capsys, data, "--out", "net", "--from", "base", "--config", other)
 
     def test_more_slices_than_the_checkpoint_sees_are_no_other_architecture(
         self, make_data: MakeData, tiny_config: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from skinoct_training.benchmark import measure_speed
 from skinoct_training.config import TrainConfig
 from skinoct_training.dataset import Volume
 from skinoct_training.distributed import gather, share, share_batch_statistics
-from skinoct_training.fit import FIRST_WEIGHTS, see_more_slices
+from skinoct_training.grow import can_grow, grow
 from skinoct_training.losses import LossConfig, layer_loss
 from skinoct_training.sampling import Sampler
 from skinoct_training.validation import densest_window
@@ -167,15 +168,32 @@ class TestSampling:
         assert window.images.shape == (4, 20, 30)
 
 
-def test_a_network_that_sees_more_slices_answers_as_before() -> None:
-    torch.manual_seed(0)
-    few = UNet(UNetConfig(in_slices=3, stem=(2, 4), widths=(4, 6))).eval()
-    many = UNet(UNetConfig(in_slices=7, stem=(2, 4), widths=(4, 6))).eval()
-    weights = few.state_dict()
-    weights[FIRST_WEIGHTS] = see_more_slices(weights[FIRST_WEIGHTS], 3, 7)
-    many.load_state_dict(weights)
-    images = torch.rand(2, 7, 12, 16)
-    torch.testing.assert_close(many(images), few(images[:, 2:5]))
+class TestGrow:
+    """A larger network begins as the one that it grew from."""
+
+    @pytest.mark.parametrize("filters", [None, 6])
+    @pytest.mark.parametrize(
+        "larger", [{}, {"in_slices": 7}, {"widths": (4, 6, 12)}, {"in_slices": 5, "widths": (7, 8, 9)}]
+    )
+    def test_it_answers_as_before_and_can_learn(self, larger: dict[str, Any], filters: int | None) -> None:
+        torch.manual_seed(0)
+        known = UNet(UNetConfig(in_slices=3, stem=(2, 4), widths=(4, 6, 8), filters=filters))
+        known(torch.rand(4, 3, 24, 32))  # so that there are batch statistics
+        config = known.config.model_copy(update=larger)
+        large = grow(known, config).eval()
+        assert large.config == config
+        images = torch.rand(2, config.in_slices, 24, 32)
+        middle = slice(config.in_slices // 2 - 1, config.in_slices // 2 + 2)
+        torch.testing.assert_close(large(images), known.eval()(images[:, middle]))
+        large(images).square().mean().backward()
+        assert all((w.grad.flatten(1).abs().sum(1) > 0).any() for w in large.parameters() if w.ndim == 4)  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize(
+        "other", [{"in_slices": 1}, {"widths": (4, 5, 8)}, {"widths": (4, 6, 8, 8)}, {"stem": (4, 4)}, {"filters": 6}]
+    )
+    def test_it_cannot_become_another(self, other: dict[str, Any]) -> None:
+        small = UNetConfig(in_slices=3, stem=(2, 4), widths=(4, 6, 8))
+        assert not can_grow(small, small.model_copy(update=other))
 
 
 @pytest.mark.parametrize("weights", [(1.0,) * 5, paper.PAPER_CLASS_WEIGHTS])

@@ -38,6 +38,8 @@ FORMAT_VERSION: Literal[1] = 1
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "card.json"
 GOLDEN_FILE = "golden.json"
+GOLDEN_VERSION: Literal[2] = 2
+"""Of the golden slice and of what is kept of its answer."""
 README_FILE = "README.md"
 DEFAULT = "default"
 """Name that stands for the default checkpoint, so that nobody need know which version that is."""
@@ -107,8 +109,8 @@ class Golden(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[1] = FORMAT_VERSION
-    """Raised when slice or answer change their meaning."""
+    format_version: Literal[1, 2] = GOLDEN_VERSION
+    """Raised when slice or answer change their meaning; 1 was another slice."""
     weights_sha256: str
     """The weights that gave the answer."""
     layer_tops_px: tuple[tuple[FiniteFloat, ...], ...]
@@ -124,7 +126,7 @@ class Checkpoint:
     folder: Path | None = None
     """Where it was read from; None for one that was never saved."""
     golden: FloatArray | None = None
-    """Answer (4, W) for the golden slice when it was saved; None for checkpoints older than that file."""
+    """Answer (4, W) for the golden slice when it was saved; None for checkpoints older than that slice."""
 
     @property
     def identity(self) -> ModelIdentity:
@@ -217,7 +219,7 @@ def _read_golden(folder: Path, card: Card) -> FloatArray | None:
         raise CheckpointError(
             f"{path} is damaged, or belongs to other weights than those beside it; copy the checkpoint folder again."
         )
-    return tops
+    return tops if golden.format_version == GOLDEN_VERSION else None
 
 
 def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwrite: bool = False) -> Checkpoint:

@@ -30,6 +30,7 @@ from skinoct_training.config import TrainConfig
 from skinoct_training.dataset import Volume
 from skinoct_training.distributed import process_group, rank
 from skinoct_training.follow import Picture, make_picture
+from skinoct_training.grow import can_grow, grow
 from skinoct_training.loop import Duration, Standing, Trainer
 from skinoct_training.metrics import ColumnErrors
 from skinoct_training.preparation import DataOptions, TrainingSet, read, select
@@ -46,8 +47,6 @@ LIMITS = (
 )
 
 
-FIRST_WEIGHTS = "encoder.0.0.weight"
-"""Name of the weights that see the slices."""
 KEPT_BYTES = 2**30
 """Freed memory that a training keeps: a few batches."""
 FINE_TUNE_RATE = 0.25
@@ -196,21 +195,19 @@ def adopt(config: TrainConfig, base: Checkpoint | None, settings: dict[str, Any]
     Raises
     ------
     OptionError
-        When the settings ask for a network of their own, and it differs by more than additional neighboring slices.
+        When the settings ask for a network of their own, to which that of the checkpoint cannot grow.
     """
     if base is None:
         return config
     asked = "network" in settings or settings.get("recipe") == "paper"
     network = build_network(base).config
-    wider = network.model_copy(update={"in_slices": max(network.in_slices, config.network.in_slices)})
-    if asked and wider == config.network:
-        network = wider
-    elif asked:
+    if asked and not can_grow(network, config.network):
         raise OptionError(
-            f"The checkpoint {base.card.name} holds a network of another architecture than the settings ask "
-            "for; "
-            "leave --from away to train theirs from the start, or take the network out of the settings."
+            f"The checkpoint {base.card.name} holds a network that cannot grow to the one that the settings ask for: "
+            "only slices may be added and levels made wider. Leave --from away to train theirs from the start, or take "
+            "the network out of the settings."
         )
+    network = config.network if asked else network
     return config.model_copy(
         update={
             "network": network,
@@ -225,27 +222,7 @@ def adopt(config: TrainConfig, base: Checkpoint | None, settings: dict[str, Any]
 def start_network(config: TrainConfig, base: Checkpoint | None) -> UNet:
     """Return the network to train: random from the seed, or that of a checkpoint."""
     torch.manual_seed(config.seed)
-    network = UNet(config.network)
-    if base:
-        known = build_network(base)
-        weights = known.state_dict()
-        weights[FIRST_WEIGHTS] = see_more_slices(
-            weights[FIRST_WEIGHTS], known.config.in_slices, config.network.in_slices
-        )
-        network.load_state_dict(weights)
-    return network
-
-
-def see_more_slices(weights: Tensor, before: int, after: int) -> Tensor:
-    """Extend the first convolution (C, before * r * c, 3, 3) to ``after`` slices; the outer ones count for nothing yet.
-
-    The network answers what it answered before, and learns to use what more it sees.
-    """
-    per_slice = weights.shape[1] // before
-    extended = weights.new_zeros((weights.shape[0], after * per_slice, *weights.shape[2:]))
-    first = (after - before) // 2 * per_slice
-    extended[:, first : first + weights.shape[1]] = weights
-    return extended
+    return grow(build_network(base), config.network) if base else UNet(config.network)
 
 
 def followers(
