@@ -255,6 +255,23 @@ def test_a_band_of_enlarged_columns_has_no_gap() -> None:
     assert for_wide_columns(config.model_copy(update={"dej_reach": 0}), 2.0).dej_reach == 0
 
 
+def test_skin_that_looks_like_glycerol_does_not_take_the_dej_with_it() -> None:
+    """Where the epidermis is doubtful, a skin surface searched for by itself sinks to the bottom of the image."""
+    lines = skin_lines(1)
+    lines[2:] = np.array([[[65.0]], [[70.6]]])
+    seen = evidence(lines)
+    rows = np.arange(ROWS)[:, None] + np.zeros(COLUMNS)
+    middle = slice(50, 110)
+    doubtful, epidermis, dermis = (rows > lines[1]) & (rows < 40), (rows >= 40) & (rows < 65), rows > lines[3]
+    for layer, glycerol, skin, label in ((doubtful, 0.6, 0.3, 2), (epidermis, 0.2, 0.7, 2), (dermis, 0.09, 0.87, 4)):
+        odds = np.full((5, 1, 1), 0.01, np.float32)
+        odds[[1, label], 0, 0] = glycerol, skin
+        seen[0][:, :, middle] = np.where(layer[:, middle], odds, seen[0][:, :, middle])
+    config = with_own_thickness(DecodeConfig(own_price=80, dej_step_price=20), 45.0)
+    found, _ = decode_slices(seen, config)
+    np.testing.assert_allclose(found[2], lines[2], atol=4)
+
+
 def test_a_furrow_does_not_pull_the_dej_up() -> None:
     """The usual distance is kept from the skin around a furrow, not from its bottom."""
     lines = skin_lines(1)

@@ -30,6 +30,7 @@ from skinoct.line_search import (
     Lanes,
     band_scores,
     best_line,
+    best_positions,
     charge_thickness,
     column_scores,
     forbid_below,
@@ -262,8 +263,7 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes)
     score = band_scores(above_dej, below, band, lanes)
     del above_dej, below
     if config.row_um is not None and config.epidermis_price > 0:
-        # The DEJ passes below furrows: it keeps its distance from the skin around them.
-        around = ndimage.median_filter(skin, (FURROW_PAIRS, 1), mode="nearest")
+        around = _level_skin(skin, above_skin, score, band, config, slices, lanes)
         charge_thickness(score, around, band, thickness_prices(config, rows) * COLUMNS, lanes)
     dej_row, best = best_line(score, config.dej_step_price, config.dej_reach * COLUMNS, lanes)
     confidence = column_confidence(score, best, band, config.temperature * COLUMNS, lanes)
@@ -283,6 +283,32 @@ def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes)
     lines = np.stack([np.minimum(pane, skin), skin, dej_top, dermis_top])
     lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, rows)[..., :slices]
     return np.swapaxes(lines, 1, 2).astype(np.float32), np.repeat(confidence, COLUMNS, axis=0)[:columns, :slices].T
+
+
+def _level_skin(
+    skin: FloatArray,
+    above_skin: FloatArray,
+    score: FloatArray,
+    band: int,
+    config: DecodeConfig,
+    slices: int,
+    lanes: Lanes,
+) -> FloatArray:
+    """Return the skin surface of pairs (X / 2, lanes) from which the thickness of the epidermis counts.
+
+    Without furrows: the DEJ passes below them and keeps its distance from the skin around them. And above where most
+    columns see the DEJ: a skin surface that was searched before the DEJ may have sunk into dermis that looks as dark as
+    glycerol, and would take the DEJ with it.
+    """
+    dej = ndimage.median_filter(best_positions(score, lanes) - band, (FURROW_PAIRS, 1), mode="nearest")
+    around = ndimage.median_filter(skin, (FURROW_PAIRS, 1), mode="nearest")
+    sunk = np.any(around > dej, axis=0, keepdims=True)
+    if not sunk[:, :slices].any():
+        return around
+    bounded = above_skin.copy()
+    forbid_below(bounded, np.clip(dej, 0, above_skin.shape[1] - 1), lanes)
+    higher, _ = best_line(bounded, config.surface_step_price, 0, lanes)
+    return np.where(sunk, ndimage.median_filter(higher, (FURROW_PAIRS, 1), mode="nearest"), around)
 
 
 def _above(

@@ -265,6 +265,21 @@ def forbid_below(score: FloatArray, limit: FloatArray, lanes: Lanes) -> None:
 
 
 @compiled
+def best_positions(score: FloatArray, lanes: Lanes) -> FloatArray:
+    """Return the best position of each column of ``score`` (X, P, lanes) by itself, the first of equals: (X, lanes)."""
+    columns, positions, _ = score.shape
+    best = np.zeros((columns, len(lanes)), np.float32)
+    for x in range(columns):
+        for lane in range(len(lanes)):
+            highest = score[x, 0, lane]
+            for p in range(1, positions):
+                if score[x, p, lane] > highest:
+                    highest = score[x, p, lane]
+                    best[x, lane] = p
+    return best
+
+
+@compiled
 def spread_near(carried: FloatArray, spare: FloatArray, step_price: float, reach: int, lanes: Lanes) -> None:
     """Let each position of (P, lanes) take, in place, the best of those within ``reach``, less the price of the way.
 
