@@ -113,17 +113,32 @@ def measure_part(name: str, path: Path, models: Path | None, repeat: int) -> Mea
 
 
 class Memory(threading.Thread):
-    """Samples the memory of a process and its children: pages that they share count once."""
+    """Samples the memory of a process and its children: pages that they share count once.
 
-    def __init__(self, pid: int) -> None:
+    Counting all pages takes long enough to be seen in the time of who is watched, so what is timed is not watched, or
+    rarely.
+    """
+
+    def __init__(self, pid: int, interval_s: float = 0.1) -> None:
         super().__init__(daemon=True)
         self.process = psutil.Process(pid)
+        self.interval_s = interval_s
         self.peak = 0
         self.done = threading.Event()
 
+    def __enter__(self) -> Memory:
+        """Begin to sample."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.done.set()
+        self.join()
+
     def run(self) -> None:
         """Sample until told to stop."""
-        while not self.done.wait(0.1):
+        while not self.done.wait(self.interval_s):
             total = 0
             for process in [self.process, *self.process.children(recursive=True)]:
                 try:
@@ -147,19 +162,17 @@ def measure_http(folder: Path, models: Path | None, repeat: int, counts: list[in
     with running_server(*options) as (url, pid):
         start = time.perf_counter() - started
         first, second = seconds("short.tif"), seconds("short.tif")
-        memory = Memory(pid)
-        memory.start()
         whole = [seconds("full.tif") for _ in range(repeat)]
-        memory.done.set()
-        memory.join()
+        with Memory(pid) as memory:
+            seconds("full.tif")
         peak = memory.peak / 2**20
         by_slices, peaks = {}, {}
         for n in counts:
-            memory = Memory(pid)
-            memory.start()
-            by_slices[n] = statistics.median(seconds(f"{n}.tif") for _ in range(repeat if n <= SLICES else 1))
-            memory.done.set()
-            memory.join()
+            if n <= SLICES:
+                by_slices[n] = statistics.median(seconds(f"{n}.tif") for _ in range(repeat))
+            with Memory(pid, 0.1 if n <= SLICES else 2.0) as memory:
+                watched = seconds(f"{n}.tif")
+            by_slices.setdefault(n, watched)
             peaks[n] = memory.peak / 2**20
         seconds("large.tif")  # warm up for its size
         large = statistics.median(seconds("large.tif") for _ in range(repeat))
