@@ -24,13 +24,13 @@ from skinoct.checkpoint import (
 from skinoct.decode import DecodeConfig
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import OptionError
-from skinoct.heap import keep_freed_memory
 from skinoct.unet import UNet
 from skinoct_training.config import TrainConfig
 from skinoct_training.dataset import Volume
 from skinoct_training.distributed import process_group, rank
 from skinoct_training.follow import Picture, make_picture
 from skinoct_training.grow import can_grow, grow
+from skinoct_training.heap import keep_freed_memory
 from skinoct_training.loop import Duration, Standing, Trainer
 from skinoct_training.metrics import ColumnErrors
 from skinoct_training.preparation import DataOptions, TrainingSet, read, select

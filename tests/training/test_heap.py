@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from skinoct import heap
+from skinoct_training import heap
 
 SCRIPT = """
 import resource, sys
 import numpy as np
-from skinoct.heap import keep_freed_memory
+from skinoct_training.heap import keep_freed_memory
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory(2**28)
