@@ -7,7 +7,7 @@ RAY := .venv-ray
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-elsewhere check bench network-table flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune paper bounds unseen
+.PHONY: help setup demo serve test test-elsewhere check bench network-table precision flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune paper bounds unseen
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ REPEATS ?= 3
 
 network-table: $(STAMP)  ## Print size, arithmetic and speed of U-Nets of other widths and stems
 	$(BIN)/python tests/e2e/network_table.py
+
+precision: $(STAMP)  ## Measure what bfloat16 changes on the default checkpoint; writes docs/precision.md
+	$(BIN)/python tests/e2e/precision.py
 
 flame: $(STAMP)  ## Draw where the time of a tomogram goes: docs/images/flame.svg
 	$(BIN)/python tests/e2e/flame.py

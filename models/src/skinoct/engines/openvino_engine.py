@@ -46,6 +46,14 @@ LARGE_PIXELS = 4 * 224 * 512
 class OpenVinoEngine:
     """Runs a checkpoint with OpenVINO on the CPU.
 
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    threads : int, optional
+        CPU threads; all when None.
+    precision : {"f32", "mixed", "bf16"}, optional
+        To measure one; the fastest that the golden slice allows when None.
+
     Raises
     ------
     OptionError
@@ -54,7 +62,9 @@ class OpenVinoEngine:
         When the weights do not fit the architecture of the card.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, threads: int | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, *, threads: int | None = None, precision: Precision | None = None
+    ) -> None:
         # OpenVINO reports its use over the network, from processes that outlive this one, unless the package
         # for that is missing. Nothing about a hospital's computers leaves them.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -78,7 +88,7 @@ class OpenVinoEngine:
         except ValueError as error:
             raise misfit(checkpoint, error) from None
         self._moved: dict[Precision, float] = {}
-        self._precision: Precision = self._choose_precision(checkpoint)
+        self._precision: Precision = precision or self._choose_precision(checkpoint)
 
     @property
     def name(self) -> str:
