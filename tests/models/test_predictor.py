@@ -330,11 +330,20 @@ class TestAnswers:
         assert len(list(answers.all(grid))) == 3
         assert sum(engine.batches) == 3 + 9 - 2
 
+    def test_of_many_slices_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("skinoct.answers.REMEMBERED_OF", 8)
+        engine = BrightnessEngine()
+        answers = self.make(engine, 4)
+        grid = plan_grid((16, 24), PixelSize(1.0, 1.0), 1.0, "t")
+        answers.some(grid, [0, 1, 2])
+        assert len(list(answers.all(grid))) == 3
+        assert sum(engine.batches) == 3 + 9
+
     def test_memory_shortage_asks_one_by_one(self) -> None:
         grid = plan_grid((16, 24), PixelSize(1.0, 1.0), 1.0, "t")
         engine = BrightnessEngine(limit=1)
         some = self.make(engine, 4).some(grid, [1, 5, 7])
-        assert engine.batches == [3, 1, 1, 1]
+        assert engine.batches == [2, 1, 1, 1]
         for one, other in zip(some, self.make(BrightnessEngine(), 4).some(grid, [1, 5, 7]), strict=True):
             np.testing.assert_array_equal(one, other)
 

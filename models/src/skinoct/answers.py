@@ -27,6 +27,10 @@ Progress = Callable[[int, int], None]
 
 REMEMBERED_BYTES = 64 * 2**20
 """Answers for some slices that are kept until all are asked for."""
+REMEMBERED_OF = 128
+"""Slices of a tomogram beyond which nothing is kept: to compute a few of so many again is cheaper than their memory."""
+AT_ONCE = 2
+"""Of the slices that lie apart: as many as keep the cores busy, for they are copied."""
 _REFERENCE_PIXELS = 224 * 512
 """Of the images that ``Engine.preferred_batch`` speaks of."""
 
@@ -72,10 +76,12 @@ class Answers:
         """
         found = {z: self._remembered[grid, z] for z in slices if (grid, z) in self._remembered}
         missing = [z for z in slices if z not in found]
-        batch = self._suited_batch(grid)
+        batch = min(AT_ONCE, self._suited_batch(grid))
         for start in range(0, len(missing), batch):
             few = missing[start : start + batch]
             found |= zip(few, self._ask([self._images(z, z + 1, grid) for z in few]), strict=True)
+        if self._tomogram.voxels.shape[0] > REMEMBERED_OF:
+            return [found[z] for z in slices]
         room = REMEMBERED_BYTES - sum(answer.nbytes for answer in self._remembered.values())
         for z in missing:
             room -= found[z].nbytes

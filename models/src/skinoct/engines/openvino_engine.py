@@ -186,9 +186,9 @@ class OpenVinoEngine:
         for precision in LOW:
             answer = self._runner(self._padded_size(*SHAPE), precision)(image)[:, :, : SHAPE[0], : SHAPE[1]]
             self._moved[precision] = dej_difference_um(layer_tops(answer), expected, pixel)
+            self._compiled.clear()  # its memory is needed for what will be used
             if self._moved[precision] <= MAX_DEJ_UM:  # False also for NaN
                 return precision
-            self._compiled.clear()  # its memory is needed for what will be used
         return "f32"
 
 
