@@ -57,7 +57,7 @@ def test_one_engine_takes_images_of_changing_shape(checkpoint: Checkpoint) -> No
     np.testing.assert_array_equal(engine.probabilities(first), before)
 
 
-@pytest.mark.parametrize(("shift", "precision"), [(0.0, "bf16"), (0.001, "bf16"), (0.1, "f32")])
+@pytest.mark.parametrize(("shift", "precision"), [(0.0, "mixed"), (0.001, "mixed"), (0.1, "f32")])
 def test_a_low_precision_that_moves_the_dej_is_not_used(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, shift: float, precision: str
 ) -> None:
@@ -67,22 +67,6 @@ def test_a_low_precision_that_moves_the_dej_is_not_used(
     monkeypatch.setattr(engine, "_core", _ClaimsBfloat16(engine._core))
     monkeypatch.setattr(engine, "_runner", lambda shape, precision: lambda images: shifted)
     assert engine._choose_precision(checkpoint) == precision
-
-
-def test_the_decoder_alone_may_be_in_low_precision(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = OpenVinoEngine(checkpoint)
-    exact = engine.probabilities(golden_slice(3))
-    moved = exact + np.float32(0.1 / SHAPE[0]) * np.array([1, 0, 0, 0, -1], np.float32)[:, None, None]
-    tried: list[str] = []
-
-    def runner(_shape: object, precision: str) -> object:
-        tried.append(precision)
-        return lambda images: exact if precision == "mixed" else moved
-
-    monkeypatch.setattr(engine, "_core", _ClaimsBfloat16(engine._core))
-    monkeypatch.setattr(engine, "_runner", runner)
-    assert engine._choose_precision(checkpoint) == "mixed"
-    assert tried == ["bf16", "mixed"]
 
 
 def test_the_parts_are_the_whole(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
