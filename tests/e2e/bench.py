@@ -137,8 +137,8 @@ class Memory(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Sample until told to stop."""
-        while not self.done.wait(self.interval_s):
+        """Sample until told to stop, and once at least."""
+        while True:
             total = 0
             for process in [self.process, *self.process.children(recursive=True)]:
                 try:
@@ -147,6 +147,8 @@ class Memory(threading.Thread):
                 except psutil.Error:
                     continue
             self.peak = max(self.peak, total)
+            if self.done.wait(self.interval_s):
+                return
 
 
 def measure_http(folder: Path, models: Path | None, repeat: int, counts: list[int]) -> Served:
