@@ -159,7 +159,7 @@ class Answers:
         if new.any():
             answers[new] = self._engine.probabilities(images[new])
         for index in np.flatnonzero(~new):
-            answers[index] = known[start + int(index)]
+            answers[index] = known.pop(start + int(index))  # its memory is free from here on
         return answers
 
     def _suited_batch(self, grid: Grid) -> int:
