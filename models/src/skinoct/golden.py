@@ -16,6 +16,7 @@ nothing but the network, unlike decoded surfaces, which would change with every 
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 
 import numpy as np
@@ -39,11 +40,19 @@ def golden_slice(channels: int) -> FloatArray:
     -------
     float32, shape (1, channels, 224, 256)
     """
-    with files("skinoct").joinpath("golden.npy").open("rb") as file:
-        slices = np.load(file, allow_pickle=False)
+    slices = _stored_slices()
     which = np.clip(np.arange(channels) - channels // 2 + len(slices) // 2, 0, len(slices) - 1)
     image: FloatArray = np.divide(slices[which], 255, dtype=np.float32)[None]
     return image
+
+
+@cache
+def _stored_slices() -> npt.NDArray[np.uint8]:
+    """Return the file's slices (5, 224, 256); kept, because an engine in trouble is asked when files may not open."""
+    with files("skinoct").joinpath("golden.npy").open("rb") as file:
+        slices: npt.NDArray[np.uint8] = np.load(file, allow_pickle=False)
+    slices.flags.writeable = False
+    return slices
 
 
 def layer_tops(probabilities: FloatArray) -> FloatArray:
