@@ -1,4 +1,6 @@
-"""What the network says of the slices of a tomogram: some of them first, all of them later, none twice.
+"""What the network says of the slices of a tomogram: some of them first, all of them later.
+
+Of a short tomogram no slice is computed twice; of a long one a few are, which costs less than to keep them.
 
 Memory does not grow with the number of slices: they are read a batch at a time, and no floating-point copy of the
 stack ever exists.
@@ -28,7 +30,7 @@ Progress = Callable[[int, int], None]
 REMEMBERED_BYTES = 64 * 2**20
 """Answers for some slices that are kept until all are asked for."""
 REMEMBERED_OF = 128
-"""Slices of a tomogram beyond which nothing is kept: to compute a few of so many again is cheaper than their memory."""
+"""Slices of the longest tomogram of which something is kept."""
 AT_ONCE = 2
 """Of the slices that lie apart: as many as keep the cores busy, for they are copied."""
 _REFERENCE_PIXELS = 224 * 512
@@ -67,7 +69,7 @@ class Answers:
         self._remembered: dict[tuple[Grid, int], FloatArray] = {}
 
     def some(self, grid: Grid, slices: Sequence[int]) -> list[FloatArray]:
-        """Return the probabilities (1, 5, H, W) of each of some slices, and remember them for a while.
+        """Return the probabilities (1, 5, H, W) of each of some slices, and remember them where that pays.
 
         Raises
         ------
@@ -80,14 +82,16 @@ class Answers:
         for start in range(0, len(missing), batch):
             few = missing[start : start + batch]
             found |= zip(few, self._ask([self._images(z, z + 1, grid) for z in few]), strict=True)
-        if self._tomogram.voxels.shape[0] > REMEMBERED_OF:
-            return [found[z] for z in slices]
-        room = REMEMBERED_BYTES - sum(answer.nbytes for answer in self._remembered.values())
-        for z in missing:
-            room -= found[z].nbytes
-            if room >= 0:
-                self._remembered[grid, z] = found[z]
+        if self._tomogram.voxels.shape[0] <= REMEMBERED_OF:
+            self._remember(grid, {z: found[z] for z in missing})
         return [found[z] for z in slices]
+
+    def _remember(self, grid: Grid, answers: dict[int, FloatArray]) -> None:
+        room = REMEMBERED_BYTES - sum(answer.nbytes for answer in self._remembered.values())
+        for z, answer in answers.items():
+            room -= answer.nbytes
+            if room >= 0:
+                self._remembered[grid, z] = answer
 
     def all(
         self, grid: Grid, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None

@@ -31,10 +31,6 @@ class LossConfig(BaseModel):
     """Weight of the Dice loss beside the cross-entropy, whose weight is 1."""
     surface: float = Field(default=0.02, ge=0)
     """Weight of a row of error of the skin surface or the DEJ, read off each column as a sum of probabilities."""
-    line: float = Field(default=0.0, ge=0)
-    """Weight of how unlikely the annotated lines are among all that a column could have; see ``line_loss``."""
-    line_temperature: float = Field(default=16.0, gt=0)
-    """How many neighboring pixels say the same: what a column says in sum is divided by it."""
     label_smoothing: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of probability that annotations are not trusted with: borders are drawn by hand."""
 
@@ -65,8 +61,6 @@ def layer_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
         loss = loss + config.dice * dice_loss(probabilities * known, truth)
     if config.surface:
         loss = loss + config.surface * surface_loss(probabilities, truth, labels)
-    if config.line:
-        loss = loss + config.line * line_loss(probabilities, labels, config.line_temperature)
     return loss
 
 
@@ -97,38 +91,6 @@ def surface_loss(probabilities: Tensor, truth: Tensor, labels: Tensor) -> Tensor
     error = torch.einsum("kc,bcw->bkw", rows_below, probabilities.sum(dim=2) - truth.sum(dim=2))
     distance = functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").sum(dim=1)
     return (distance * whole).sum() / whole.sum().clamp_min(1)
-
-
-def line_loss(probabilities: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Return how unlikely the annotated skin surface and DEJ are among all rows of their columns.
-
-    A line in row ``r`` says that the pixels above it are of the layers above, the pixels from there on of those below;
-    its likelihood is the product of what the network says about all of them. This is what ordered decoding
-    maximizes, so the network learns to be right about lines, and spends nothing on pixels whose column is right
-    anyway. After Shah et al., *Multiple surface segmentation using convolution neural nets*, Biomedical Optics Express
-    2018.
-
-    Parameters
-    ----------
-    probabilities : float32, shape (B, 5, H, W)
-    labels : uint8, shape (B, H, W)
-        Columns with a 0 are left out.
-    temperature : float
-        Divides the logarithm of the likelihood.
-    """
-    whole = (labels > 0).all(dim=1).to(probabilities.dtype)
-    total = probabilities.new_zeros(())
-    half_dej = probabilities[:, Label.DEJ - 1] / 2
-    dej = (labels == Label.DEJ).sum(dim=1)
-    for below, row in (
-        (probabilities[:, Label.EPIDERMIS - 1 :].sum(dim=1), (labels < Label.EPIDERMIS).sum(dim=1)),
-        (probabilities[:, Label.DERMIS - 1] + half_dej, (labels < Label.DEJ).sum(dim=1) + dej // 2),
-    ):
-        scores = (torch.logit(below, eps=1e-6) / -temperature).cumsum(dim=1)
-        scores = functional.pad(scores, (0, 0, 1, 0))
-        unlikely = scores.logsumexp(dim=1) - scores.gather(1, row[:, None])[:, 0]
-        total = total + (unlikely * whole).sum()
-    return total / whole.sum().clamp_min(1)
 
 
 def dice_loss(probabilities: Tensor, truth: Tensor) -> Tensor:

@@ -98,6 +98,8 @@ class OpenVinoEngine:
     @property
     def why(self) -> str:
         """Why it computes in this precision, for ``skinoct-server doctor``."""
+        if self._moved is None and self._precision != "f32":
+            return f"{WORDS[self._precision]}, as asked"
         if self._moved is None:
             return f"float32, because the processor has no bfloat16 ({instruction_set()})"
         return (
