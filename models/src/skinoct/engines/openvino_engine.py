@@ -30,7 +30,7 @@ from skinoct.weights import as_arrays
 
 Precision = Literal["f32", "mixed", "bf16"]
 """All float32, the decoder in bfloat16, all in bfloat16. The last is only there to be measured: where it passes on one
-slice, it still moves a third of all tomograms further than is allowed (docs/precision.md)."""
+slice, it still moves almost half of all tomograms further than is allowed (docs/precision.md)."""
 Run = Callable[[FloatArray], FloatArray]
 Stream = list[Any]
 """Requests of the graphs that make up the network, each of which reads what the one before it wrote."""
