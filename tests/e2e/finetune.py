@@ -27,8 +27,9 @@ from skinoct_training.commands.phantom import write_phantom
 from skinoct_training.dataset import LabelOptions, find_cases
 from skinoct_training.metrics import dej_center
 from skinoct_training.phantom import make
+from skinoct_training.phantom.draw import draw_spec
 from skinoct_training.phantom.make import make_phantom
-from skinoct_training.phantom.spec import Family, Spec, draw_spec
+from skinoct_training.phantom.spec import Family, Spec
 from skinoct_training.run_folder import environment
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from skinoct.tomogram import read_tomogram
 from skinoct_training.cli import main
 from skinoct_training.phantom.geometry import draw_spots
 from skinoct_training.phantom.make import Phantom, make_phantom
-from skinoct_training.phantom.spec import Family
+from skinoct_training.phantom.spec import FAMILIES, Family
 from skinoct_training.phantom.statistics import measure_statistics
 
 SEEDS = range(24)
@@ -26,7 +26,7 @@ def ffoct() -> list[Phantom]:
     return [make_phantom((2026, seed), 2) for seed in SEEDS]
 
 
-@pytest.mark.parametrize("family", ["ffoct", "wide"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_seed_gives_the_same_voxels(family: Family) -> None:
     first, second, other = (make_phantom((5, seed), 2, family) for seed in (1, 1, 2))
     assert np.array_equal(first.voxels, second.voxels)
@@ -34,7 +34,7 @@ def test_the_same_seed_gives_the_same_voxels(family: Family) -> None:
     assert not np.array_equal(first.labels, other.labels)
 
 
-@pytest.mark.parametrize("family", ["ffoct", "wide"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("seed", range(6))
 def test_layers_are_in_order_and_the_band_is_5_um(family: Family, seed: int) -> None:
     phantom = make_phantom((9, seed), 3, family)
@@ -72,6 +72,15 @@ def test_some_files_of_the_wide_family_lost_their_calibration() -> None:
     assert 0 < len(lost) < 12
     for phantom in lost:
         assert phantom.spec.grid.y_um != phantom.pixel_size_um.y == phantom.pixel_size_um.x == 0.9
+
+
+def test_deep_fields_show_skin_as_large_pixels_do() -> None:
+    specs = [make_phantom((3, seed), 1, "deep").spec for seed in range(12)]
+    assert all(spec.grid.y_um >= 1.8 for spec in specs)
+    assert 0 < sum(spec.grid.told_um is None for spec in specs) < 12
+    epidermis_px = [(s.anatomy.corneum_um + s.anatomy.cellular_um) / s.grid.y_um for s in specs]
+    assert np.median(epidermis_px) < 45
+    assert sum(spec.look.dermis_step > 1.15 for spec in specs) >= 6
 
 
 def test_spots_are_as_many_and_as_wide_as_asked() -> None:

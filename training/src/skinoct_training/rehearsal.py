@@ -18,20 +18,19 @@ from tqdm import tqdm
 from skinoct.intensity import IntensityConfig
 from skinoct_training.dataset import Volume, make_volume
 from skinoct_training.phantom.make import make_phantom
-from skinoct_training.phantom.spec import Family
+from skinoct_training.phantom.spec import FAMILIES
 from skinoct_training.sampling import Sampler
 
 TOMOGRAMS = 32
 """Enough that none of them is learned by heart in minutes; drawing them takes a core 10 to 20 seconds."""
 SLICES = 6
-FAMILIES: tuple[Family, Family] = ("ffoct", "wide")
 
 
 def draw_rehearsal(seed: int, pixel_um: float, intensity: IntensityConfig) -> list[Volume]:
     """Draw the phantoms, at the pixel size of the training."""
     volumes = []
     for number in tqdm(range(TOMOGRAMS), desc="phantoms", unit="tomogram", file=sys.stderr, leave=False):
-        phantom = make_phantom((seed, number, TOMOGRAMS), SLICES, FAMILIES[number % 2])
+        phantom = make_phantom((seed, number, TOMOGRAMS), SLICES, FAMILIES[number % len(FAMILIES)])
         size = phantom.pixel_size_um
         name = f"rehearsal-{seed}-{number:02d}"
         volume = make_volume(name, phantom.voxels, phantom.labels, (size.y, size.x), pixel_um, intensity)

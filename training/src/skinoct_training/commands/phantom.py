@@ -17,9 +17,7 @@ from skinoct.rois import write_roi_set
 from skinoct.tomogram import write_labels, write_tomogram
 from skinoct_training.phantom.doctor import doctor_rois
 from skinoct_training.phantom.make import make_phantom
-from skinoct_training.phantom.spec import Family
-
-FAMILIES: tuple[Family, ...] = ("ffoct", "wide")
+from skinoct_training.phantom.spec import FAMILIES, Family
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--family",
         choices=(*FAMILIES, "mixed"),
         default="ffoct",
-        help="ffoct: as measured on full-field OCT (default); wide: random appearance; mixed: both in turn",
+        help="ffoct: as measured on full-field OCT (default); wide: random appearance; deep: a millimeter deep, "
+        "with large pixels; mixed: each in turn",
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
 
@@ -59,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
 
 def write_phantom(out: Path, seed: int, slices: int, family: str, number: int) -> None:
     """Make and write tomogram ``number`` of the set with ``seed``; its voxels depend on nothing else."""
-    chosen: Family = family if family in FAMILIES else FAMILIES[number % 2]
+    chosen: Family = family if family in FAMILIES else FAMILIES[number % len(FAMILIES)]
     phantom = make_phantom((seed, number), slices, chosen)
     folder = out / f"phantom-{seed}-{number:04d}"
     folder.mkdir()

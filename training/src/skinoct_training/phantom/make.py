@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from skinoct.segmentation import draw_layers
 from skinoct.tomogram import PixelSize
+from skinoct_training.phantom.draw import draw_spec
 from skinoct_training.phantom.fields import FloatArray
 from skinoct_training.phantom.geometry import draw_surfaces
 from skinoct_training.phantom.optics import digitize, form_image, move
-from skinoct_training.phantom.spec import Family, Spec, draw_spec
+from skinoct_training.phantom.spec import Family, Spec
 from skinoct_training.phantom.tissue import draw_tissue
 
 BAND_UM = 5.0
