@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 
 from skinoct.errors import DatasetError
+from skinoct.grid import plan_grid
 from skinoct.intensity import IntensityConfig
 from skinoct.labels import Label
 from skinoct.rois import Roi, Stroke, read_roi_set, write_roi_set
+from skinoct.tomogram import PixelSize
 from skinoct_training.dataset import (
     LabelOptions,
     Volume,
     find_cases,
     fingerprint,
     load_volume,
+    make_volume,
     native_pixel_um,
     resize_labels,
 )
@@ -111,6 +114,15 @@ def test_label_stacks_win_unless_rois_are_asked_for(make_data: MakeData) -> None
     with pytest.raises(DatasetError, match=r"t1.*no labels\.tif"):
         find_cases(data, "labels")
     assert find_cases(data, "rois")[0].annotation.name == "RoiSet.zip"
+
+
+@pytest.mark.parametrize("size_um", [(0.45, 1.8), (0.9, 0.92), (4.0, 2.5), (0.3, 9.0)])
+def test_training_sees_an_image_at_the_size_of_use(size_um: tuple[float, float]) -> None:
+    voxels, labels = skin(0)
+    grid = plan_grid((voxels.shape[1], voxels.shape[2]), PixelSize(*size_um), 0.9, "t")
+    volume = make_volume("t", voxels, labels, size_um, 0.9, IntensityConfig())
+    assert volume.images.shape[1:] == volume.labels.shape[1:] == grid.network
+    assert volume.pixel_um == pytest.approx(grid.network_um)
 
 
 def test_resampled_labels_are_never_mixed() -> None:

@@ -133,7 +133,7 @@ def volume(slices: int = 9, rows: int = 20, columns: int = 30, annotated: tuple[
     images = np.broadcast_to(np.arange(slices, dtype=np.uint8)[:, None, None], (slices, rows, columns)).copy()
     labels = np.zeros_like(images)
     labels[list(annotated)] = 3
-    return Volume("v", images, labels, np.array(annotated), 5.0)
+    return Volume("v", images, labels, np.array(annotated), band_um=5.0, pixel_um=0.9)
 
 
 class TestSampling:

@@ -22,7 +22,7 @@ from .conftest import MakeData
 def sampler(value: int, slices: int) -> Sampler:
     """Return a sampler whose images all have one value."""
     images = np.full((slices, 16, 16), value, np.uint8)
-    volume = Volume("v", images, np.ones_like(images), np.arange(slices), 5.0)
+    volume = Volume("v", images, np.ones_like(images), np.arange(slices), band_um=5.0, pixel_um=0.9)
     return Sampler([volume], in_slices=1, crop=(8, 8), spacings=(1,), device=torch.device("cpu"))
 
 
@@ -58,7 +58,7 @@ def test_a_fine_tune_keeps_its_starts_decoding_and_rehearses(
     def draw(seed: int, pixel_um: float, intensity: IntensityConfig) -> list[Volume]:
         drawn.append((seed, pixel_um))
         images = np.full((2, 64, 64), 100, np.uint8)
-        return [Volume("r", images, np.full_like(images, 3), np.arange(2), 5.0)]
+        return [Volume("r", images, np.full_like(images, 3), np.arange(2), band_um=5.0, pixel_um=0.9)]
 
     monkeypatch.setattr("skinoct_training.fit.draw_rehearsal", draw)
     data = make_data(count=2)

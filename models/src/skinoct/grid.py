@@ -60,11 +60,28 @@ def plan_grid(image: tuple[int, int], size: PixelSize | None, model_um: float, n
                 "(pixel_size_um=0.9, say).",
                 kind="implausible-pixel-size",
             )
+    rows, columns = network_size(image, (size.y, size.x), model_um)
+    return Grid(image, (rows, columns), size.y * image[0] / rows)
+
+
+def network_size(image: tuple[int, int], size_um: tuple[float, float], network_um: float) -> tuple[int, int]:
+    """Return the size (H, W) at which a network sees an image (Y, X), in use and in training.
+
+    Parameters
+    ----------
+    image : (int, int)
+        Rows and columns.
+    size_um : (float, float)
+        Height and width of a pixel of the image.
+    network_um : float
+        Pixel size of the network.
+    """
+    ratios = (size_um[0] / network_um, size_um[1] / network_um)
     rows, columns = (
         pixels if abs(ratio - 1) <= RESCALE_TOLERANCE else max(1, round(pixels * min(ratio, MAX_ENLARGEMENT)))
-        for pixels, ratio in zip(image, (size.y / model_um, size.x / model_um), strict=True)
+        for pixels, ratio in zip(image, ratios, strict=True)
     )
-    return Grid(image, (rows, columns), size.y * image[0] / rows)
+    return rows, columns
 
 
 def slice_step(z_um: float | None, step_um: float | None) -> int:

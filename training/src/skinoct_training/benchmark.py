@@ -54,7 +54,7 @@ def measure_speed(config: TrainConfig, *, seconds: float = 20.0, shape: tuple[in
     images = rng.integers(0, 255, shape, dtype=np.uint8)
     rows = np.linspace(1, 5.99, shape[1]).astype(np.uint8)[None, :, None]
     labels = np.ascontiguousarray(np.broadcast_to(rows, shape))
-    volume = Volume("noise", images, labels, np.arange(shape[0]), 5.0)
+    volume = Volume("noise", images, labels, np.arange(shape[0]), band_um=5.0, pixel_um=0.9)
     network = UNet(config.network).to(device)
     sampler = Sampler(
         [volume],

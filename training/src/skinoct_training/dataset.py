@@ -26,7 +26,7 @@ import psutil
 from scipy.stats import trim_mean
 
 from skinoct.errors import DatasetError, RoiError, TomogramError
-from skinoct.grid import PLAUSIBLE_UM, RESCALE_TOLERANCE, resize
+from skinoct.grid import PLAUSIBLE_UM, network_size, resize
 from skinoct.intensity import IntensityConfig, measure_intensity, normalize, sample_indices
 from skinoct.labels import Label
 from skinoct.rois import Roi, lines_to_bands, rasterize, read_roi_set, required_slice, roi_mask
@@ -81,6 +81,8 @@ class Volume:
     """Slices (0-based) that hold any label."""
     band_um: float
     """Vertical thickness of the DEJ as drawn, in micrometers; NaN where no whole band is."""
+    pixel_um: float
+    """Height of a pixel of ``images``."""
     z_um: float | None = None
     """Distance of slices; None where nobody knows."""
 
@@ -260,7 +262,7 @@ def load_volumes(
 
 
 def load_volume(case: Case, *, pixel_um: float, intensity: IntensityConfig, options: LabelOptions) -> Volume:
-    """Read one tomogram and its annotation, resampled to square pixels of ``pixel_um``."""
+    """Read one tomogram and its annotation, at the size at which a network with pixels of ``pixel_um`` sees it."""
     tomogram = open_image(case)
     voxels, shape = tomogram.voxels, tomogram.voxels.shape
     um_y, um_x = pixel_um_of(tomogram)
@@ -282,7 +284,7 @@ def make_volume(
     pixel_um: float,
     intensity: IntensityConfig,
 ) -> Volume:
-    """Normalize voxels (Z, Y, X) and bring them and what was drawn on them to square pixels.
+    """Normalize voxels (Z, Y, X) and bring them and what was drawn on them to the size at which a network sees them.
 
     Parameters
     ----------
@@ -293,7 +295,7 @@ def make_volume(
     size_um : (float, float)
         Height and width of a pixel.
     pixel_um : float
-        Both in the result.
+        Both in the result, unless that would enlarge the image further than it is enlarged in use.
     intensity : IntensityConfig
 
     Raises
@@ -301,18 +303,17 @@ def make_volume(
     TomogramError
         When the voxels cannot be used.
     """
-    um_y, um_x = size_um
     shape = voxels.shape
     annotated = np.flatnonzero(drawn.any(axis=(1, 2)))
     runs = band_runs(drawn[annotated])
-    size = (_rescaled(shape[1], um_y / pixel_um), _rescaled(shape[2], um_x / pixel_um))
+    size = network_size((shape[1], shape[2]), size_um, pixel_um)
     images, labels = byte_store((shape[0], *size)), byte_store((shape[0], *size))
     scale = measure_intensity((voxels[z : z + 1] for z in sample_indices(shape[0], intensity)), intensity)
     for start in range(0, shape[0], BLOCK):
         block = slice(start, min(start + BLOCK, shape[0]))
         images[block] = np.rint(resize(normalize(voxels[block], scale, intensity), size) * 255)
         labels[block] = resize_labels(drawn[block], size)
-    return Volume(name, images, labels, annotated, band_thickness(runs) * um_y)
+    return Volume(name, images, labels, annotated, band_thickness(runs) * size_um[0], size_um[0] * shape[1] / size[0])
 
 
 def band_thickness(runs: npt.NDArray[np.int32]) -> float:
@@ -321,10 +322,6 @@ def band_thickness(runs: npt.NDArray[np.int32]) -> float:
     A mean without the outer tenths: pixels are whole, so a median could be off by half of one.
     """
     return float(trim_mean(runs, 0.1)) if runs.size else float("nan")
-
-
-def _rescaled(pixels: int, ratio: float) -> int:
-    return pixels if abs(ratio - 1) <= RESCALE_TOLERANCE else max(1, round(pixels * ratio))
 
 
 def resize_labels(labels: LabelArray, size: tuple[int, int]) -> LabelArray:

@@ -239,7 +239,7 @@ def followers(
     context = config.network.in_slices // 2
 
     def measure(network: nn.Module) -> ColumnErrors:
-        return validate(network, windows, context=context, pixel_um=material.pixel_um, decode=decode)
+        return validate(network, windows, context=context, decode=decode)
 
     return measure, make_picture(windows[0], context=context, decode=decode)
 

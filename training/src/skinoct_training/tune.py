@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skinoct.answers import stack_neighbors
 from skinoct.checkpoint import Checkpoint
 from skinoct.decode import DecodeConfig, OrderedDecoder
 from skinoct.engines import Engine
 from skinoct.intensity import IntensityConfig
+from skinoct.neighbors import stack_neighbors
 from skinoct.segmentation import LabelArray, draw_layers
 from skinoct.unet import UNetConfig
 from skinoct_training.dataset import Case, LabelOptions, load_volumes
@@ -48,6 +48,8 @@ class Evidence:
     """(Z, 5, Y, X)."""
     labels: LabelArray
     """(Z, Y, X)."""
+    pixel_um: float
+    """Height of a pixel."""
 
 
 def gather(checkpoint: Checkpoint, engine: Engine, cases: list[Case], labels: LabelOptions) -> Iterable[Evidence]:
@@ -67,7 +69,7 @@ def gather(checkpoint: Checkpoint, engine: Engine, cases: list[Case], labels: La
             engine.probabilities(stack_neighbors(window.images, z, 1, context, window.step)).astype(np.float16)
             for z in range(len(window.images))
         ]
-        yield Evidence(np.concatenate(found), window.labels)
+        yield Evidence(np.concatenate(found), window.labels, window.pixel_um)
 
 
 def decoded(item: Evidence, config: DecodeConfig) -> tuple[LabelArray, npt.NDArray[np.float32]]:
@@ -79,51 +81,51 @@ def decoded(item: Evidence, config: DecodeConfig) -> tuple[LabelArray, npt.NDArr
     return draw_layers(surfaces.boundaries, rows), surfaces.confidence
 
 
-def error_um(evidence: Sequence[Evidence], config: DecodeConfig, pixel_um: float) -> float:
+def error_um(evidence: Sequence[Evidence], config: DecodeConfig) -> float:
     """Return the mean over tomograms of the DEJ's error, a missing DEJ counted as lying at the edge of the image."""
-    guesses = ((decoded(item, config)[0], item.labels) for item in evidence)
-    return float(np.nanmean([column_errors(guess, labels, pixel_um).score_um for guess, labels in guesses]))
+    errors = [column_errors(decoded(item, config)[0], item.labels, item.pixel_um) for item in evidence]
+    return float(np.nanmean([error.score_um for error in errors]))
 
 
-def overconfidence(evidence: Sequence[Evidence], config: DecodeConfig, pixel_um: float) -> float:
+def overconfidence(evidence: Sequence[Evidence], config: DecodeConfig) -> float:
     """Return how far claimed confidence and the share of columns within one band of the truth are apart.
 
     The expected calibration error of Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017.
     """
-    band_um = config.band_thickness_px * pixel_um
     counts = np.zeros((10, 3))
     for item in evidence:
         labels, confidence = decoded(item, config)
-        counts += calibration(confidence, labels, item.labels, pixel_um, band_um, len(counts))
+        band_um = config.band_thickness_px * item.pixel_um
+        counts += calibration(confidence, labels, item.labels, item.pixel_um, band_um, len(counts))
     columns, claimed, good = counts.T
     return float(np.abs(claimed - good).sum() / max(columns.sum(), 1))
 
 
-def calibrate(evidence: Sequence[Evidence], start: DecodeConfig, pixel_um: float, say: Say) -> DecodeConfig:
+def calibrate(evidence: Sequence[Evidence], start: DecodeConfig, say: Say) -> DecodeConfig:
     """Return the settings with the temperature at which confidence is what it claims to be."""
-    best = start, overconfidence(evidence, start, pixel_um)
+    best = start, overconfidence(evidence, start)
     for value in TEMPERATURES:
         trial = start.model_copy(update={"temperature": value})
-        apart = overconfidence(evidence, trial, pixel_um)
+        apart = overconfidence(evidence, trial)
         say(f"temperature = {value:g}: confidence is off by {apart:.3f}")
         best = min(best, (trial, apart), key=lambda pair: pair[1])
     return best[0]
 
 
-def tune(evidence: Sequence[Evidence], start: DecodeConfig, pixel_um: float, say: Say) -> DecodeConfig:
+def tune(evidence: Sequence[Evidence], start: DecodeConfig, say: Say) -> DecodeConfig:
     """Return the settings with the lowest error that one pass over ``CANDIDATES`` finds, confidence made true.
 
     Each trial is said.
     """
-    config, best = start, error_um(evidence, start, pixel_um)
+    config, best = start, error_um(evidence, start)
     say(f"as it is: {best:.2f} um")
     for name, values in CANDIDATES.items():
         for value in values:
             trial = config.model_copy(update={name: value})
             if trial == config:
                 continue
-            error = error_um(evidence, trial, pixel_um)
+            error = error_um(evidence, trial)
             say(f"{name} = {value:g}: {error:.2f} um")
             if error < best * (1 - LEAST_GAIN):
                 config, best = trial, error
-    return calibrate(evidence, config, pixel_um, say)
+    return calibrate(evidence, config, say)

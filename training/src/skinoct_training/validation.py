@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from skinoct.answers import stack_neighbors
 from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel
 from skinoct.grid import slice_step
+from skinoct.neighbors import stack_neighbors
 from skinoct.segmentation import FloatArray, LabelArray, draw_layers
 from skinoct_training.dataset import Volume
 from skinoct_training.metrics import ColumnErrors, column_errors, join_errors
@@ -27,6 +27,8 @@ class Window:
     """(n, Y, X), normalized."""
     labels: LabelArray
     """(n, Y, X)."""
+    pixel_um: float
+    """Height of a pixel."""
     step: int = 1
     """Slices from one neighbor to the next."""
 
@@ -42,7 +44,7 @@ def densest_window(volume: Volume, slices: int, slice_step_um: float | None = No
     start = int(best[len(best) // 2])
     part = slice(start, start + count)
     images = np.divide(volume.images[part], 255, dtype=np.float32)
-    return Window(images, np.asarray(volume.labels[part]), slice_step(volume.z_um, slice_step_um))
+    return Window(images, np.asarray(volume.labels[part]), volume.pixel_um, slice_step(volume.z_um, slice_step_um))
 
 
 @torch.inference_mode()
@@ -74,11 +76,13 @@ def validate(
     windows: Sequence[Window],
     *,
     context: int,
-    pixel_um: float,
     decode: DecodeConfig | None,
 ) -> ColumnErrors:
     """Measure the DEJ of all windows; ``decode`` is None for plain argmax."""
     network.eval()
     return join_errors(
-        [column_errors(predict_window(network, w.images, context, decode, w.step), w.labels, pixel_um) for w in windows]
+        [
+            column_errors(predict_window(network, w.images, context, decode, w.step), w.labels, w.pixel_um)
+            for w in windows
+        ]
     )

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     engine = make_engine(checkpoint, threads=args.threads)
     evidence = list(gather(checkpoint, engine, find_cases(args.data, args.labels), label_options(args)))
     start = DecodeConfig(**{**card.decode, "band_thickness_px": card.band_thickness_um / card.pixel_size_um})
-    found = tune(evidence, start, card.pixel_size_um, lambda line: print(line, flush=True))
+    found = tune(evidence, start, lambda line: print(line, flush=True))
     settings = found.model_dump(mode="json", exclude_defaults=True)
     settings.pop("band_thickness_px", None)
     print(f"Settings that differ from the defaults: {settings}")
