@@ -95,8 +95,8 @@ def part_predictor(path: Path, models: Path | None, out: Path) -> Result:
     clock = Clock(predictor.engine.probabilities)
     predictor.engine.probabilities = clock  # type: ignore[method-assign, assignment]
     predictor.segment(read_tomogram(path.with_name("short.tif")))
-    decoding = Clock(OrderedDecoder._decode_waiting, time.thread_time)
-    OrderedDecoder._decode_waiting = lambda decoder: decoding(decoder)  # type: ignore[method-assign]
+    decoding = Clock(OrderedDecoder.add, time.thread_time)
+    OrderedDecoder.add = lambda *arguments: decoding(*arguments)  # type: ignore[method-assign]
     clock.seconds = 0.0
     started, busy = time.perf_counter(), time.process_time()
     result = predictor.segment(read_tomogram(path))
@@ -152,9 +152,9 @@ def part_openvino(path: Path, models: Path | None, out: Path) -> Result:
     """Run the bare OpenVINO engine on slices that lie ready."""
     import tifffile
 
-    from skinoct.answers import stack_neighbors
     from skinoct.checkpoint import find_checkpoint, load_checkpoint
     from skinoct.engines import make_engine, network_config
+    from skinoct.neighbors import stack_neighbors
 
     checkpoint = load_checkpoint(find_checkpoint(None, models))
     engine = make_engine(checkpoint, "openvino")

@@ -56,6 +56,7 @@ class GatedEngine:
         self.gate = gate
         self.name = inner.name
         self.preferred_batch = inner.preferred_batch
+        self.calls_at_once = inner.calls_at_once
 
     def probabilities(self, images: FloatArray) -> FloatArray:
         """Run the network; only the golden slice, with which the server looks after itself, need not wait."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,14 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from skinoct.answers import Answers, stack_neighbors
+from skinoct.answers import Answers
 from skinoct.checkpoint import Architecture, Card, Checkpoint
 from skinoct.engines import Engine, FloatArray, make_engine
 from skinoct.engines.fold import between
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
-from skinoct.grid import plan_grid, slice_step, stretch_columns
+from skinoct.grid import plan_grid, resize, slice_step, stretch_columns
 from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity, normalize
+from skinoct.neighbors import NeighborReader, stack_neighbors
 from skinoct.predictor import Predictor
 from skinoct.tomogram import PixelSize, Tomogram
 from skinoct.unet import UNet, UNetConfig
@@ -53,6 +56,7 @@ class BrightnessEngine:
 
     name = "brightness"
     preferred_batch = 4
+    calls_at_once = 1
 
     def __init__(self, limit: int = 10_000) -> None:
         self.limit = limit
@@ -190,10 +194,31 @@ def test_progress_counts_slices_and_ends_at_the_last(checkpoint: Checkpoint, eng
 
 
 def test_it_stops_between_batches_when_asked(checkpoint: Checkpoint) -> None:
-    engine = BrightnessEngine()
+    engine, done = BrightnessEngine(), list[int]()
     with pytest.raises(Cancelled, match="after 2 of 5 slices"):
-        Predictor(checkpoint, engine=engine, batch=1).segment(tomogram(), cancelled=lambda: len(engine.batches) == 2)
-    assert len(engine.batches) == 2
+        Predictor(checkpoint, engine=engine, batch=1).segment(
+            tomogram(), progress=lambda count, _: done.append(count), cancelled=lambda: len(done) == 2
+        )
+    assert done == [1, 2]
+    assert len(engine.batches) <= 4  # those under way are answered, no more are begun
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_calls_side_by_side_change_no_answer(checkpoint: Checkpoint, calls: int) -> None:
+    """Whichever call is answered first, slices stay in their order."""
+
+    class Hasty(BrightnessEngine):
+        calls_at_once = calls
+
+        def probabilities(self, images: FloatArray) -> FloatArray:
+            time.sleep(0.002 * (len(self.batches) % 3))
+            return super().probabilities(images)
+
+    voxels = tomogram((17, 40, 50))
+    expected = Predictor(checkpoint, engine=BrightnessEngine(), batch=17).segment(voxels)
+    found = Predictor(checkpoint, engine=Hasty(), batch=2).segment(voxels)
+    np.testing.assert_array_equal(found.labels(), expected.labels())
+    np.testing.assert_array_equal(found.confidence, expected.confidence)
 
 
 def test_memory_shortage_halves_the_batch(checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture) -> None:
@@ -285,6 +310,29 @@ def test_counting_gives_the_percentiles_of_sorting(dtype: str, percentiles: tupl
         low, high = np.percentile(voxels.astype(np.float32), percentiles)
         scale = measure_intensity(list(voxels), config)
         assert (scale.low, scale.high) == (low, high if high > low else low + 1)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 40])
+@pytest.mark.parametrize(("step", "size"), [(1, 1.0), (3, 1.0), (2, 0.5)])
+def test_a_reader_reads_every_slice_once(batch: int, step: int, size: float) -> None:
+    class Counting(np.ndarray[Any, Any]):
+        rows = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            part = np.asarray(self)[key]
+            Counting.rows += len(part)
+            return part
+
+    voxels = np.random.default_rng(0).integers(0, 255, (23, 16, 24)).astype(np.uint8)
+    config = IntensityConfig()
+    scale = measure_intensity(list(voxels), config)
+    grid = replace(plan_grid((16, 24), PixelSize(size, size), 1.0, "t"), slice_step=step)
+    reader = NeighborReader(voxels.view(Counting), scale, config, grid, 2)
+    found = np.concatenate([reader.read(z, min(z + batch, 23)) for z in range(0, 23, batch)])
+    assert Counting.rows == 23
+    whole = resize(normalize(voxels, scale, config), grid.network)
+    np.testing.assert_array_equal(found, stack_neighbors(whole, 0, 23, 2, step))
+    np.testing.assert_array_equal(reader.read(3, 5), found[3:5])  # also backwards
 
 
 class TestAnswers:

@@ -182,6 +182,7 @@ def test_tls(start_server, tmp_path):
 class FakeEngine:
     name = "fake"
     preferred_batch = 2
+    calls_at_once = 1
     broken = False
 
     def probabilities(self, images):

@@ -19,6 +19,7 @@ class FakeEngine:
 
     name = "fake"
     preferred_batch = 4
+    calls_at_once = 1
 
     def __init__(self, error_of=None) -> None:
         self.sizes: list[int] = []
@@ -158,6 +159,28 @@ def test_an_operators_batch_is_never_exceeded(network):
     shared, _ = share(engine, network, batch=2)
     ask_at_once(shared, some_images(7))
     assert max(engine.sizes) <= 2
+
+
+def test_an_engine_works_on_as_many_calls_as_it_takes():
+    class Pair(FakeEngine):
+        """Answers two calls together or none."""
+
+        calls_at_once = 2
+        meeting: threading.Barrier | None = None
+
+        def probabilities(self, images):
+            if self.meeting:
+                self.meeting.wait(timeout=20)
+            return super().probabilities(images)
+
+    engine = Pair()
+    with ThreadPoolExecutor(2) as network:
+        shared, runs = share(engine, network, batch=1)
+        engine.meeting = threading.Barrier(2)
+        images = some_images(4)
+        for stack, answer in zip(images, ask_at_once(shared, images), strict=True):
+            np.testing.assert_allclose(answer[:, 0], stack.mean(axis=1) / 5, rtol=1e-6)
+    assert runs == [(1, 1)] * 4
 
 
 def test_nobody_waits_for_one_who_has_asked_for_everything(network, monkeypatch):

@@ -9,16 +9,18 @@ stack ever exists.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
 from skinoct.engines import Engine
 from skinoct.errors import Cancelled, OutOfMemoryError
-from skinoct.grid import Grid, resize
-from skinoct.intensity import IntensityConfig, IntensityScale, normalize
+from skinoct.grid import Grid
+from skinoct.intensity import IntensityConfig, IntensityScale
 from skinoct.labels import NUM_CLASSES
+from skinoct.neighbors import NeighborReader
 from skinoct.segmentation import FloatArray
 from skinoct.tomogram import Tomogram
 
@@ -79,9 +81,10 @@ class Answers:
         found = {z: self._remembered[grid, z] for z in slices if (grid, z) in self._remembered}
         missing = [z for z in slices if z not in found]
         batch = min(AT_ONCE, self._suited_batch(grid))
+        reader = self._reader(grid)
         for start in range(0, len(missing), batch):
             few = missing[start : start + batch]
-            found |= zip(few, self._ask([self._images(z, z + 1, grid) for z in few]), strict=True)
+            found |= zip(few, self._ask([reader.read(z, z + 1) for z in few]), strict=True)
         if self._tomogram.voxels.shape[0] <= REMEMBERED_OF:
             self._remember(grid, {z: found[z] for z in missing})
         return [found[z] for z in slices]
@@ -117,32 +120,29 @@ class Answers:
         batch = self._suited_batch(grid)
         known = {z: answer for (size, z), answer in self._remembered.items() if size == grid}
         self._remembered.clear()
-        with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:  # beside the network
+        done = 0
 
-            def read(first: int) -> Future[FloatArray]:
-                return reader.submit(self._images, first, min(first + batch, total), grid)
+        def ask(images: FloatArray, start: int) -> FloatArray:
+            return self._complete(images, start, known)
 
-            start, reading = 0, read(0)
-            while start < total:
+        with _Pipeline(self._reader(grid).read, ask, self._engine.calls_at_once) as pipeline:
+            while done < total:
                 if cancelled is not None and cancelled():
-                    raise Cancelled(f"Stopped after {start} of {total} slices, as asked; nothing was written.")
-                images = reading.result()
-                stop = start + len(images)
-                if stop < total:
-                    reading = read(stop)
+                    raise Cancelled(f"Stopped after {done} of {total} slices, as asked; nothing was written.")
                 try:
-                    probabilities = self._complete(images, start, known)
+                    probabilities = pipeline.answer(total, batch)
                 except OutOfMemoryError:
                     if batch == 1:
                         raise
                     batch //= 2
                     log.warning("Out of memory: going on with batches of %d slices.", batch)
-                    reading = read(start)
+                    pipeline.go_back(done)
                     continue
+                done += len(probabilities)
                 yield probabilities
-                start = stop
+                del probabilities  # its memory is needed as soon as whoever asked has done with it
                 if progress is not None:
-                    progress(start, total)
+                    progress(done, total)
 
     def _ask(self, images: list[FloatArray]) -> list[FloatArray]:
         """Ask for some images (1, C, H, W) at once, or one by one where that needs too much memory."""
@@ -170,40 +170,53 @@ class Answers:
         pixels = grid.network[0] * grid.network[1]
         return self._batch or min(64, max(1, self._engine.preferred_batch * _REFERENCE_PIXELS // pixels))
 
-    def _images(self, start: int, stop: int, grid: Grid) -> FloatArray:
-        """Return slices ``start`` to ``stop`` with their neighbors as channels, float32 (n, C, H, W)."""
-        voxels, context = self._tomogram.voxels, self._context
-        reach = context * grid.slice_step
-        first, last = max(0, start - reach), min(voxels.shape[0], stop + reach)
-        block = normalize(np.asarray(voxels[first:last]), self._scale, self._intensity)
-        return stack_neighbors(resize(block, grid.network), start - first, stop - start, context, grid.slice_step)
+    def _reader(self, grid: Grid) -> NeighborReader:
+        return NeighborReader(self._tomogram.voxels, self._scale, self._intensity, grid, self._context)
 
 
-def stack_neighbors(slices: FloatArray, start: int, count: int, context: int, step: int = 1) -> FloatArray:
-    """Give each slice its neighbors as channels, without copying them.
+class _Pipeline:
+    """Reads slices while the network works, and has its next call ready when it has answered one.
 
     Parameters
     ----------
-    slices : float32, shape (n, H, W)
-        Consecutive slices; beyond its ends the outermost slice is repeated.
-    start, count : int
-        Which slices to return.
-    context : int
-        Neighbors on each side.
-    step : int
-        Slices from one neighbor to the next.
-
-    Returns
-    -------
-    float32, shape (count, 2 * context + 1, H, W)
-        A view, in which a slice that is a neighbor of several lies once.
+    read : callable
+        From the first slice and the one after the last to their images.
+    ask : callable
+        From images and their first slice to probabilities.
+    calls : int
+        Of ``ask`` at the same time.
     """
-    reach = context * step
-    before, after = max(0, reach - start), max(0, start + count + reach - len(slices))
-    if before or after:
-        slices = np.pad(slices, ((before, after), (0, 0), (0, 0)), mode="edge")
-    first = start + before - reach
-    needed = np.ascontiguousarray(slices[first : first + count + 2 * reach])
-    # Writeable only because PyTorch warns of arrays that are not; nobody writes.
-    windows = np.lib.stride_tricks.sliding_window_view(needed, 2 * reach + 1, axis=0, writeable=True)
-    return np.moveaxis(windows[..., ::step], -1, 1)
+
+    def __init__(
+        self, read: Callable[[int, int], FloatArray], ask: Callable[[FloatArray, int], FloatArray], calls: int
+    ) -> None:
+        self._read, self._ask = read, ask
+        self._reading, self._asking = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(calls, "ask")
+        self._calls = max(calls, 2)
+        self._asked: deque[Future[FloatArray]] = deque()
+        self._ahead = 0
+
+    def __enter__(self) -> _Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._asking.shutdown(cancel_futures=True)  # waits for the calls under way
+        self._reading.shutdown(cancel_futures=True)
+
+    def answer(self, total: int, batch: int) -> FloatArray:
+        """Return the answer for the next slices, at most ``batch`` of the ``total``; those after them are asked for."""
+        while self._ahead < total and len(self._asked) < self._calls:
+            start, stop = self._ahead, min(self._ahead + batch, total)
+            images = self._reading.submit(self._read, start, stop)
+            self._asked.append(self._asking.submit(self._ask_for, images, start))
+            self._ahead = stop
+        return self._asked.popleft().result()
+
+    def _ask_for(self, images: Future[FloatArray], start: int) -> FloatArray:
+        return self._ask(images.result(), start)
+
+    def go_back(self, start: int) -> None:
+        """Forget what was asked; go on with slice ``start``."""
+        wait(self._asked)
+        self._asked.clear()
+        self._ahead = start

@@ -170,10 +170,12 @@ class OrderedDecoder:
         self._boundaries = np.zeros((4, slices, width), np.float32)
         self._confidence = np.zeros((slices, width), np.float32)
         self._overhang = np.zeros((slices, width), bool)
-        self._waiting: list[FloatArray] = []
         self._seen = 0
-        self._done = 0
         self._lanes = suited_lanes(*shape[1:])
+        self._logs = _empty_logs(len(self._lanes), *shape[1:])
+        """Of the slices that are kept until the search, which works on several at once, is busy: half as large as what
+        the network said of them."""
+        self._waiting = 0
 
     def add(self, probabilities: FloatArray) -> None:
         """Decode the next slices.
@@ -194,21 +196,22 @@ class OrderedDecoder:
                 f"a block of shape {probabilities.shape} does not continue a tomogram of shape {self.shape} at "
                 f"slice {self._seen + 1}"
             )
-        self._seen += count
-        self._waiting.append(probabilities)
-        if self._seen - self._done >= len(self._lanes):
-            self._decode_waiting()
+        self._overhang[self._seen : self._seen + count] = find_overhangs(likeliest(probabilities))
+        for image in probabilities:
+            _fill_logs(self._logs[self._waiting], image, self.config)
+            self._waiting += 1
+            self._seen += 1
+            if self._waiting == len(self._lanes):
+                self._search()
 
-    def _decode_waiting(self) -> None:
-        """Decode the slices that were kept until the search, which works on several at once, is busy."""
-        if not self._waiting:
-            return
-        block = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
-        self._waiting.clear()
-        where = slice(self._done, self._done + len(block))
-        self._boundaries[:, where], self._confidence[where] = decode_slices(block, self.config, self._lanes)
-        self._overhang[where] = find_overhangs(likeliest(block))
-        self._done += len(block)
+    def _search(self) -> None:
+        """Find the lines of the slices that wait."""
+        where = slice(self._seen - self._waiting, self._seen)
+        self._logs[self._waiting :] = 0
+        self._boundaries[:, where], self._confidence[where] = _search_lanes(
+            self._logs, self._waiting, self.shape[2], self.config, self._lanes
+        )
+        self._waiting = 0
 
     def finish(self) -> Surfaces:
         """Smooth across slices and return all lines.
@@ -220,7 +223,8 @@ class OrderedDecoder:
         """
         if self._seen != self.shape[0]:
             raise OptionError(f"{self.shape[0] - self._seen} slices were never decoded")
-        self._decode_waiting()
+        if self._waiting:
+            self._search()
         boundaries = smooth_across_slices(self._boundaries, self._confidence, self.shape[1], self.config)
         return Surfaces(boundaries, self._confidence, self._overhang)
 
@@ -242,22 +246,27 @@ def decode_slices(
     boundaries : float32, shape (4, Z, X)
     confidence : float32, shape (Z, X)
     """
-    slices, _, _, columns = probabilities.shape
+    slices, _, rows, columns = probabilities.shape
     boundaries = np.empty((4, slices, columns), np.float32)
     confidence = np.empty((slices, columns), np.float32)
+    logs = _empty_logs(len(lanes), rows, columns)
     for start in range(0, slices, len(lanes)):
-        part = slice(start, min(start + len(lanes), slices))
-        boundaries[:, part], confidence[part] = _decode_lanes(probabilities[part], config, lanes)
+        images = probabilities[start : start + len(lanes)]
+        for log, image in zip(logs, images, strict=False):
+            _fill_logs(log, image, config)
+        logs[len(images) :] = 0
+        part = slice(start, start + len(images))
+        boundaries[:, part], confidence[part] = _search_lanes(logs, len(images), columns, config, lanes)
     return boundaries, confidence
 
 
-def _decode_lanes(probabilities: FloatArray, config: DecodeConfig, lanes: Lanes) -> tuple[FloatArray, FloatArray]:
-    """Do what ``decode_slices`` says for at most as many slices as lanes."""
-    slices, _, rows, columns = probabilities.shape
+def _search_lanes(
+    logs: FloatArray, slices: int, columns: int, config: DecodeConfig, lanes: Lanes
+) -> tuple[FloatArray, FloatArray]:
+    """Do what ``decode_slices`` says for the first ``slices`` lanes of ``logs`` (lanes, 5, Y, X / 2)."""
+    rows = logs.shape[2]
     band = max(1, round(config.band_thickness_px))
-    logs = _log_probabilities(probabilities, config, len(lanes))
     glass, above_skin, above_dej, below = column_scores(logs, lanes)
-    del logs  # large images: what is not needed any more goes at once
 
     skin, _ = best_line(above_skin, config.surface_step_price, 0, lanes)
     score = band_scores(above_dej, below, band, lanes)
@@ -347,18 +356,18 @@ def each_column(line: FloatArray, columns: int) -> FloatArray:
     return np.asarray(both.reshape(-1, line.shape[1])[:columns], np.float32)
 
 
-def _log_probabilities(probabilities: FloatArray, config: DecodeConfig, lanes: int) -> FloatArray:
-    """Return what each class adds to the score of a pair of columns: (lanes, 5, Y, X / 2), zero beyond the slices.
+def _empty_logs(lanes: int, rows: int, columns: int) -> FloatArray:
+    """Return room for what each class adds to the score of a pair of columns: (lanes, 5, Y, X / 2).
 
     An odd last column stands for two.
     """
-    _, classes, rows, columns = probabilities.shape
-    logs = np.empty((lanes, classes, rows, -(-columns // COLUMNS)), np.float32)
-    for image, log in zip(probabilities, logs, strict=False):  # one by one, while it lies in the cache
-        pair_products(image, config.floor, config.dark_as_epidermis, config.dark_as_dermis, log)
-        np.log(log, out=log)
-    logs[len(probabilities) :] = 0
-    return logs
+    return np.empty((lanes, NUM_CLASSES, rows, -(-columns // COLUMNS)), np.float32)
+
+
+def _fill_logs(log: FloatArray, image: FloatArray, config: DecodeConfig) -> None:
+    """Write the logarithms (5, Y, X / 2) for one slice (5, Y, X); one by one it stays in the cache meanwhile."""
+    pair_products(image, config.floor, config.dark_as_epidermis, config.dark_as_dermis, log)
+    np.log(log, out=log)
 
 
 def thickness_prices(config: DecodeConfig, rows: int) -> FloatArray:

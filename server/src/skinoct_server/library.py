@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _KEEP = 3
 """Models kept in memory: the default one, the one before it, and another."""
+_CALLS = 2
+"""Of networks, at most, at the same time: as many as any engine takes at once."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Library:
         self.device = "none"
         self._batch = batch
         self._report = report
-        self._network = ThreadPoolExecutor(1, "network")
+        self._network = ThreadPoolExecutor(_CALLS, "network")
         self._loading = threading.RLock()
         self._engine = engine or "auto"
         self._threads = threads

@@ -85,6 +85,11 @@ class Member:
         """As the engine likes it."""
         return self.shared.engine.preferred_batch
 
+    @property
+    def calls_at_once(self) -> int:
+        """As many as the engine likes."""
+        return self.shared.engine.calls_at_once
+
     def probabilities(self, images: FloatArray) -> FloatArray:
         """Run the network, together with others that wait; see ``Engine.probabilities``."""
         return self.shared.run(self, images)
@@ -102,7 +107,7 @@ class SharedEngine:
     batch : int, optional
         Most images in a common batch; what suits the engine when None.
     network : ThreadPoolExecutor
-        With one thread, for all engines: the only one that runs networks.
+        Whose threads, shared by all engines, are the only ones that run networks.
     report : callable
     """
 
@@ -117,8 +122,9 @@ class SharedEngine:
     def __post_init__(self) -> None:
         self._most = max(2, self.engine.preferred_batch)
         self.least = self.network.submit(least_batch, self.engine, self.channels, self._most).result()
-        self._turn = threading.Lock()
         self._changed = threading.Condition()
+        self._running = 0
+        """Threads that run the network or gather for it; at most as many as the engine takes calls."""
         self._waiting: list[tuple[Member, _Request]] = []
         self._members: set[Member] = set()
 
@@ -142,19 +148,32 @@ class SharedEngine:
             self._waiting.append((member, request))
             member.left -= len(images)
             self._changed.notify_all()
-        while not request.done:
-            with self._turn:  # whoever has it runs the network for all who wait
-                if not request.done:
-                    self._run_some()
+            while not request.done:
+                if self._waiting and self._running < self.engine.calls_at_once:
+                    self._run_some()  # for all who wait
+                else:
+                    self._changed.wait()
         if request.error is not None:
             raise request.error
         assert request.answer is not None
         return request.answer
 
     def _run_some(self) -> None:
-        with self._changed:
+        """Run the network for the first who wait; ``_changed`` is held, and let go meanwhile."""
+        self._running += 1
+        try:
             self._gather()
             requests = self._take()
+            self._changed.release()
+            try:
+                self._answer(requests)
+            finally:
+                self._changed.acquire()
+        finally:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def _answer(self, requests: list[_Request]) -> None:
         if len(requests) > 1:
             try:
                 answers = self._compute(np.concatenate([r.images for r in requests]), len(requests))
@@ -176,7 +195,7 @@ class SharedEngine:
         if self.least is None:
             return
         end = time.monotonic() + _GATHER_SECONDS
-        while (left := end - time.monotonic()) > 0:
+        while self._waiting and (left := end - time.monotonic()) > 0:
             images = self._waiting[0][1].images
             here = {member for member, _ in self._waiting}
             full = sum(len(r.images) for _, r in self._waiting) >= self._limit(images)
@@ -185,7 +204,9 @@ class SharedEngine:
             self._changed.wait(left)
 
     def _take(self) -> list[_Request]:
-        """Take the first request and those after it that fit into its batch."""
+        """Take the first request and those after it that fit into its batch; none where another took them all."""
+        if not self._waiting:
+            return []
         first, taken, rest = self._waiting[0][1], list[_Request](), list[tuple[Member, _Request]]()
         room = self._limit(first.images)
         for member, request in self._waiting:

@@ -32,7 +32,12 @@ class Engine(Protocol):
 
     @property
     def preferred_batch(self) -> int:
-        """Slices per batch that suit it, for images of about 224 x 512 pixels."""
+        """Slices in a call that suit it, for images of about 224 x 512 pixels, with ``calls_at_once``."""
+        ...
+
+    @property
+    def calls_at_once(self) -> int:
+        """Calls of ``probabilities``, from as many threads, that it works on side by side."""
         ...
 
     def probabilities(self, images: FloatArray) -> FloatArray:

@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -32,8 +31,6 @@ Precision = Literal["f32", "mixed", "bf16"]
 """All float32, the decoder in bfloat16, all in bfloat16. The last is only there to be measured: where it passes on one
 slice, it still moves almost half of all tomograms further than is allowed (docs/precision.md)."""
 Run = Callable[[FloatArray], FloatArray]
-Stream = list[Any]
-"""Requests of the graphs that make up the network, each of which reads what the one before it wrote."""
 
 WORDS = {"f32": "float32", "mixed": "with the decoder in bfloat16", "bf16": "in bfloat16"}
 MOST_STREAMS = 4
@@ -84,7 +81,7 @@ class OpenVinoEngine:
         self._lock = threading.Lock()
         self._compiled: dict[tuple[int | str, ...], Run] = {}
         try:
-            self._graphs(self._config.multiple, "f32")
+            self._graph(self._config.multiple, "f32")
         except ValueError as error:
             raise misfit(checkpoint, error) from None
         self._moved: float | None = None
@@ -109,8 +106,13 @@ class OpenVinoEngine:
 
     @property
     def preferred_batch(self) -> int:
-        """A few images for each stream, so that they end at about the same time."""
-        return 4 * self._streams
+        """Few, because answers need memory; with the next call there are always more images than streams."""
+        return max(1, 3 * self._streams // 2)
+
+    @property
+    def calls_at_once(self) -> int:
+        """Two: while the last images of one call are computed, streams that are done begin with the next."""
+        return 2
 
     def probabilities(self, images: FloatArray) -> FloatArray:
         """Run the network; see ``Engine.probabilities``."""
@@ -131,14 +133,10 @@ class OpenVinoEngine:
         rows, columns = self._config.multiple
         return height + -height % rows, width + -width % columns
 
-    def _graphs(self, size: tuple[int, ...], precision: Precision) -> list[tuple[Any, str]]:
-        """Return the graphs of the network, one after the other, each with its precision."""
-        from skinoct.engines.openvino_graph import build_graph, build_parts
+    def _graph(self, size: tuple[int, ...], precision: Precision) -> Any:
+        from skinoct.engines.openvino_graph import build_graph
 
-        arguments = (self._config, self._weights, (size[0], size[1]))
-        if precision == "mixed":
-            return list(zip(build_parts(*arguments), ("f32", "bf16", "f32"), strict=True))
-        return [(build_graph(*arguments), precision)]
+        return build_graph(self._config, self._weights, (size[0], size[1]), low_decoder=precision == "mixed")
 
     def _runner(self, size: tuple[int, ...], precision: Precision) -> Run:
         """Compile for images of one size (H, W); kept, because it takes a while."""
@@ -148,32 +146,31 @@ class OpenVinoEngine:
             settings: dict[str, Any] = {
                 "NUM_STREAMS": streams,
                 "ENABLE_CPU_PINNING": False,  # decoding and other programs use the same cores
+                "INFERENCE_PRECISION_HINT": "bf16"
+                if precision == "bf16"
+                else "f32",  # else of what the graph leaves open
             }
             if self._threads is not None:
                 settings["INFERENCE_NUM_THREADS"] = self._threads
-            compiled = [
-                self._core.compile_model(graph, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
-                for graph, hint in self._graphs(size, precision)
-            ]
-            idle: queue.SimpleQueue[Stream] = queue.SimpleQueue()
+            compiled = self._core.compile_model(self._graph(size, precision), "CPU", settings)
+            idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
             for _ in range(streams):
-                idle.put(_chain(compiled))
+                idle.put(compiled.create_infer_request())
             self._compiled[key] = lambda images: self._run(images, size, idle)
         return self._compiled[key]
 
-    def _run(self, images: FloatArray, size: tuple[int, ...], idle: queue.SimpleQueue[Stream]) -> FloatArray:
+    def _run(self, images: FloatArray, size: tuple[int, ...], idle: queue.SimpleQueue[Any]) -> FloatArray:
         """Compute each image by itself, so that no answer depends on what is beside it."""
         answer = np.empty((len(images), NUM_CLASSES, *size), np.float32)
 
         def compute(at: int) -> None:
-            stream = idle.get()
+            request = idle.get()
             try:
-                fold_into(stream[0].get_input_tensor().data[0], images[at], self._config.stem)
-                stream[-1].set_output_tensor(self._openvino.Tensor(answer[at : at + 1], shared_memory=True))
-                for request in stream:
-                    request.infer(share_outputs=True)
+                fold_into(request.get_input_tensor().data[0], images[at], self._config.stem)
+                request.set_output_tensor(self._openvino.Tensor(answer[at : at + 1], shared_memory=True))
+                request.infer(share_outputs=True)
             finally:
-                idle.put(stream)
+                idle.put(request)
 
         for _ in self._workers.map(compute, range(len(images))):
             pass
@@ -188,12 +185,3 @@ class OpenVinoEngine:
         self._moved = dej_difference_um(layer_tops(answer), expected, pixel)
         self._compiled.clear()  # its memory is needed for what will be used
         return "mixed" if self._moved <= MAX_DEJ_UM else "f32"  # the latter also for NaN
-
-
-def _chain(compiled: list[Any]) -> Stream:
-    """Make a request of each graph and let it read where the one before it writes."""
-    stream = [graph.create_infer_request() for graph in compiled]
-    for before, after in pairwise(stream):
-        for index in range(len(after.model_inputs)):
-            after.set_input_tensor(index, before.get_output_tensor(index))
-    return stream

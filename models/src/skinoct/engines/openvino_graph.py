@@ -8,11 +8,11 @@ twice.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import openvino.opset13 as ops
-from openvino import Model
+from openvino import Model, Type
 
 from skinoct.engines import FloatArray
 from skinoct.labels import NUM_CLASSES
@@ -21,6 +21,8 @@ from skinoct.unet_config import UNetConfig
 _EPSILON = 1e-5
 """Of PyTorch's batch normalization."""
 Node = Any
+Kind = Literal["f32", "bf16"]
+_TYPES = {"f32": Type.f32, "bf16": Type.bf16}
 
 
 class MisfitError(ValueError):
@@ -45,23 +47,26 @@ class _Builder:
         if self._weights:
             raise MisfitError(f"unexpected {next(iter(self._weights))}")
 
-    def conv(self, x: Node, name: str, channels: tuple[int, int], size: int, *, bias: bool) -> Node:
+    def conv(self, x: Node, name: str, channels: tuple[int, int], size: int) -> Node:
+        """Convolution with a bias, in float32."""
         weight = self.take(f"{name}.weight", (channels[1], channels[0], size, size))
-        pad = [size // 2] * 2
-        x = ops.convolution(x, weight, strides=[1, 1], pads_begin=pad, pads_end=pad, dilations=[1, 1])
-        return ops.add(x, self.take(f"{name}.bias", (channels[1],)).reshape(1, -1, 1, 1)) if bias else x
+        return _convolved(x, weight, self.take(f"{name}.bias", (channels[1],)))
 
-    def block(self, x: Node, name: str, channels_in: int, channels_out: int) -> Node:
-        """Two convolutions, each with batch normalization and ReLU."""
+    def block(self, x: Node, name: str, channels_in: int, channels_out: int, kind: Kind = "f32") -> Node:
+        """Two convolutions, each with batch normalization, which scales its weights, and ReLU."""
+        x = _cast(x, kind)
         for conv, norm, channels in ((0, 1, channels_in), (3, 4, channels_out)):
-            x = self.conv(x, f"{name}.{conv}", (channels, channels_out), 3, bias=False)
+            weight = self.take(f"{name}.{conv}.weight", (channels_out, channels, 3, 3))
             fields = ("weight", "bias", "running_mean", "running_var")
-            moments = [self.take(f"{name}.{norm}.{field}", (channels_out,)) for field in fields]
-            x = ops.relu(ops.batch_norm_inference(x, *moments, _EPSILON))
+            gain, shift, mean, variance = (self.take(f"{name}.{norm}.{field}", (channels_out,)) for field in fields)
+            gain = gain / np.sqrt(variance + np.float32(_EPSILON))
+            x = ops.relu(_convolved(x, weight * gain[:, None, None, None], shift - mean * gain, kind))
         return x
 
 
-def build_graph(config: UNetConfig, weights: dict[str, FloatArray], size: tuple[int, int]) -> Model:
+def build_graph(
+    config: UNetConfig, weights: dict[str, FloatArray], size: tuple[int, int], *, low_decoder: bool = False
+) -> Model:
     """Build the graph that turns one folded image (1, h, w, in_slices * r * c) into probabilities (1, 5, H, W).
 
     Parameters
@@ -71,6 +76,8 @@ def build_graph(config: UNetConfig, weights: dict[str, FloatArray], size: tuple[
         By the names of ``UNet.state_dict``.
     size : (H, W)
         Multiples of ``config.multiple``.
+    low_decoder : bool
+        Whether the decoder computes in bfloat16.
 
     Raises
     ------
@@ -78,44 +85,19 @@ def build_graph(config: UNetConfig, weights: dict[str, FloatArray], size: tuple[
         When the weights are not those of such a network.
     """
     build = _Builder(weights)
-    images, x = _input(config, size, 0, _folded(config))
-    probabilities = _score(build, config, _decode(build, config, _encode(build, config, x)), size)
+    images = ops.parameter(
+        [1, *(pixels // fold for pixels, fold in zip(size, config.stem, strict=True)), _folded(config)]
+    )
+    levels = _encode(build, config, _transpose(images, 0, 3, 1, 2))
+    fine = _decode(build, config, levels, "bf16" if low_decoder else "f32")
+    probabilities = _score(build, config, _cast(fine, "f32"), size)
     build.check_all_taken()
     return Model([probabilities], [images], "unet")
-
-
-def build_parts(config: UNetConfig, weights: dict[str, FloatArray], size: tuple[int, int]) -> tuple[Model, ...]:
-    """Build the same in three parts, for engines that compute the middle one in another precision.
-
-    Encoder, decoder and head: the outputs of one are the inputs of the next, with channels last, so that nothing has to
-    be moved between them.
-    """
-    build = _Builder(weights)
-    images, x = _input(config, size, 0, _folded(config))
-    encoder = Model([_output(skip) for skip in _encode(build, config, x)], [images], "encoder")
-    inputs = [_input(config, size, level, width) for level, width in enumerate(config.widths)]
-    fine = _output(_decode(build, config, [x for _, x in inputs]))
-    decoder = Model([fine], [parameter for parameter, _ in inputs], "decoder")
-    features, x = _input(config, size, 0, config.widths[0])
-    head = Model([_score(build, config, x, size)], [features], "head")
-    build.check_all_taken()
-    return encoder, decoder, head
 
 
 def _folded(config: UNetConfig) -> int:
     """Return the channels of a folded image."""
     return config.in_slices * config.stem[0] * config.stem[1]
-
-
-def _input(config: UNetConfig, size: tuple[int, int], level: int, channels: int) -> tuple[Node, Node]:
-    """Return a parameter of a level's size, channels last, and what the convolutions take, channels first."""
-    height, width = (pixels // fold >> level for pixels, fold in zip(size, config.stem, strict=True))
-    parameter = ops.parameter([1, height, width, channels], np.float32)
-    return parameter, _transpose(parameter, 0, 3, 1, 2)
-
-
-def _output(x: Node) -> Node:
-    return _transpose(x, 0, 2, 3, 1)
 
 
 def _encode(build: _Builder, config: UNetConfig, x: Node) -> list[Node]:
@@ -126,11 +108,11 @@ def _encode(build: _Builder, config: UNetConfig, x: Node) -> list[Node]:
     return levels
 
 
-def _decode(build: _Builder, config: UNetConfig, levels: list[Node]) -> Node:
+def _decode(build: _Builder, config: UNetConfig, levels: list[Node], kind: Kind) -> Node:
     """Return the features of the finest level."""
-    *skips, x = levels
+    *skips, x = (_cast(level, kind) for level in levels)
     for level, (fine, coarse) in reversed(list(enumerate(pairwise(config.widths)))):
-        x = build.block(ops.concat([_double(x), skips[level]], axis=1), f"decoder.{level}", coarse + fine, fine)
+        x = build.block(ops.concat([_double(x), skips[level]], axis=1), f"decoder.{level}", coarse + fine, fine, kind)
     return x
 
 
@@ -138,10 +120,33 @@ def _score(build: _Builder, config: UNetConfig, x: Node, size: tuple[int, int]) 
     """Return probabilities of the classes in full resolution."""
     last = config.widths[0]
     if config.filters is not None:
-        x = ops.relu(build.conv(x, "filters", (last, config.filters), 1, bias=True))
+        x = ops.relu(build.conv(x, "filters", (last, config.filters), 1))
         last = config.filters
-    x = build.conv(x, "head", (last, NUM_CLASSES * config.stem[0] * config.stem[1]), 1, bias=True)
+    x = build.conv(x, "head", (last, NUM_CLASSES * config.stem[0] * config.stem[1]), 1)
     return ops.softmax(_unfold(x, config, size), axis=1)
+
+
+def _convolved(x: Node, weight: FloatArray, bias: FloatArray, kind: Kind = "f32") -> Node:
+    pad = [weight.shape[-1] // 2] * 2
+    x = ops.convolution(x, _constant(weight, kind), [1, 1], pads_begin=pad, pads_end=pad, dilations=[1, 1])
+    return ops.add(x, _constant(bias.reshape(1, -1, 1, 1), kind))
+
+
+def _constant(values: FloatArray, kind: Kind) -> Node:
+    # OpenVINO cuts constants off where it should round them, which moves the DEJ three times as far.
+    return ops.constant(nearest_bfloat16(values) if kind == "bf16" else values, dtype=_TYPES[kind])
+
+
+def nearest_bfloat16(values: FloatArray) -> FloatArray:
+    """Round float32 to the nearest number that bfloat16 has, of two equally near ones to the even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
+    return rounded.view(np.float32)
+
+
+def _cast(x: Node, kind: Kind) -> Node:
+    """Convert where needed; asking for another precision as a whole would need a graph for each."""
+    return x if x.get_element_type() == _TYPES[kind] else ops.convert(x, _TYPES[kind].get_type_name()).output(0)
 
 
 def _halve(x: Node) -> Node:

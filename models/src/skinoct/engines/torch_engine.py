@@ -73,6 +73,11 @@ class TorchEngine:
         """Small on the CPU, where caches count; larger on a GPU, where launches do."""
         return 4 if self._device.type == "cpu" else 32
 
+    @property
+    def calls_at_once(self) -> int:
+        """One, which has all cores, or the GPU."""
+        return 1
+
     def probabilities(self, images: FloatArray) -> FloatArray:
         """Run the network; see ``Engine.probabilities``."""
         try:
