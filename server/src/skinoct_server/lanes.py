@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from skinoct_server.jobs import Job
 
-MOST_TOGETHER = 8
+MOST_TOGETHER = 4
 """Small tomograms that are segmented at the same time."""
 _SMALL_PIXELS = 16 * 224 * 512
 """Larger tomograms fill the engine's batches by themselves."""
