@@ -22,7 +22,7 @@ from skinoct.overlay import overlay, to_gray
 from skinoct.predictor import Predictor
 from skinoct.tomogram import read_tomogram, write_tomogram
 from skinoct_training.phantom.make import Phantom, make_phantom
-from skinoct_training.phantom.spec import Family
+from skinoct_training.phantom.spec import FAMILIES, Family
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 LIMIT = 600_000
@@ -103,8 +103,7 @@ def main() -> None:
     what = [options.only] if options.only else ["overview", "phantoms"]
     paths: list[Path] = []
     if "phantoms" in what:
-        families: tuple[Family, ...] = ("ffoct", "wide")
-        paths += [draw_phantoms(family) for family in families]
+        paths += [draw_phantoms(family) for family in FAMILIES]
     if "overview" in what:
         paths.append(draw_overview(options.models))
     for path in paths:
