@@ -14,6 +14,7 @@ COMMANDS = {
     "phantom": "make synthetic tomograms with their truth",
     "check": "look for mistakes in a training folder before anyone trains on it",
     "fit": "train a network on tomograms and ROI sets",
+    "average": "take the mean of a checkpoint and of one trained further from it",
     "evaluate": "measure a checkpoint on annotated tomograms",
     "tune": "choose the settings of ordered decoding for a checkpoint",
     "crossval": "train and measure with each tomogram left out in turn",

@@ -47,21 +47,53 @@ class _Builder:
         if self._weights:
             raise MisfitError(f"unexpected {next(iter(self._weights))}")
 
-    def conv(self, x: Node, name: str, channels: tuple[int, int], size: int) -> Node:
-        """Convolution with a bias, in float32."""
-        weight = self.take(f"{name}.weight", (channels[1], channels[0], size, size))
-        return _convolved(x, weight, self.take(f"{name}.bias", (channels[1],)))
+    def conv(self, x: Node, name: str, channels: tuple[int, int], scale: FloatArray) -> Node:
+        """Convolution of single pixels with a bias, in float32, of features that are ``scale`` times too large."""
+        weight = self.take(f"{name}.weight", (channels[1], channels[0], 1, 1)) / scale[:, None, None]
+        return _convolved(x, weight, self.take(f"{name}.bias", (channels[1],)), "f32")
 
-    def block(self, x: Node, name: str, channels_in: int, channels_out: int, kind: Kind = "f32") -> Node:
-        """Two convolutions, each with batch normalization, which scales its weights, and ReLU."""
+    def block(
+        self,
+        x: Node,
+        name: str,
+        channels_in: int,
+        channels_out: int,
+        kind: Kind = "f32",
+        scale: FloatArray | None = None,
+    ) -> tuple[Node, FloatArray]:
+        """Two convolutions, each with batch normalization, which scales its weights, and ReLU.
+
+        In bfloat16 each channel becomes a little larger or smaller than it should be, by what makes its bias a number
+        that bfloat16 has: a rounded bias would be off everywhere to the same side. Who reads the channel divides by
+        that ``scale``.
+
+        Parameters
+        ----------
+        x : Node
+            (1, channels_in, h, w).
+        scale : float32, shape (channels_in,), optional
+            Of ``x``; ones when None.
+
+        Returns
+        -------
+        x : Node
+            (1, channels_out, h, w).
+        scale : float32, shape (channels_out,)
+        """
         x = _cast(x, kind)
         for conv, norm, channels in ((0, 1, channels_in), (3, 4, channels_out)):
             weight = self.take(f"{name}.{conv}.weight", (channels_out, channels, 3, 3))
             fields = ("weight", "bias", "running_mean", "running_var")
             gain, shift, mean, variance = (self.take(f"{name}.{norm}.{field}", (channels_out,)) for field in fields)
             gain = gain / np.sqrt(variance + np.float32(_EPSILON))
-            x = ops.relu(_convolved(x, weight * gain[:, None, None, None], shift - mean * gain, kind))
-        return x
+            bias = shift - mean * gain
+            if scale is not None:
+                weight = weight / scale[:, None, None]
+            scale = _whole_scale(bias) if kind == "bf16" else np.ones_like(bias)
+            weight = weight * (gain * scale)[:, None, None, None]
+            x = ops.relu(_convolved(x, weight, bias * scale, kind))
+        assert scale is not None
+        return x, scale
 
 
 def build_graph(
@@ -89,8 +121,8 @@ def build_graph(
         [1, *(pixels // fold for pixels, fold in zip(size, config.stem, strict=True)), _folded(config)]
     )
     levels = _encode(build, config, _transpose(images, 0, 3, 1, 2))
-    fine = _decode(build, config, levels, "bf16" if low_decoder else "f32")
-    probabilities = _score(build, config, _cast(fine, "f32"), size)
+    fine, scale = _decode(build, config, levels, "bf16" if low_decoder else "f32")
+    probabilities = _score(build, config, _cast(fine, "f32"), scale, size)
     build.check_all_taken()
     return Model([probabilities], [images], "unet")
 
@@ -104,29 +136,38 @@ def _encode(build: _Builder, config: UNetConfig, x: Node) -> list[Node]:
     """Return what each level sees, finest first."""
     levels: list[Node] = []
     for level, (c_in, c_out) in enumerate(pairwise((_folded(config), *config.widths))):
-        levels.append(build.block(_halve(levels[-1]) if levels else x, f"encoder.{level}", c_in, c_out))
+        levels.append(build.block(_halve(levels[-1]) if levels else x, f"encoder.{level}", c_in, c_out)[0])
     return levels
 
 
-def _decode(build: _Builder, config: UNetConfig, levels: list[Node], kind: Kind) -> Node:
-    """Return the features of the finest level."""
+def _decode(build: _Builder, config: UNetConfig, levels: list[Node], kind: Kind) -> tuple[Node, FloatArray]:
+    """Return the features of the finest level and their scale."""
     *skips, x = (_cast(level, kind) for level in levels)
+    scale = np.ones(config.widths[-1], np.float32)
     for level, (fine, coarse) in reversed(list(enumerate(pairwise(config.widths)))):
-        x = build.block(ops.concat([_double(x), skips[level]], axis=1), f"decoder.{level}", coarse + fine, fine, kind)
-    return x
+        both = np.concatenate([scale, np.ones(fine, np.float32)])
+        x = ops.concat([_double(x), skips[level]], axis=1)
+        x, scale = build.block(x, f"decoder.{level}", coarse + fine, fine, kind, both)
+    return x, scale
 
 
-def _score(build: _Builder, config: UNetConfig, x: Node, size: tuple[int, int]) -> Node:
+def _score(build: _Builder, config: UNetConfig, x: Node, scale: FloatArray, size: tuple[int, int]) -> Node:
     """Return probabilities of the classes in full resolution."""
     last = config.widths[0]
     if config.filters is not None:
-        x = ops.relu(build.conv(x, "filters", (last, config.filters), 1))
-        last = config.filters
-    x = build.conv(x, "head", (last, NUM_CLASSES * config.stem[0] * config.stem[1]), 1)
+        x = ops.relu(build.conv(x, "filters", (last, config.filters), scale))
+        last, scale = config.filters, np.ones(config.filters, np.float32)
+    x = build.conv(x, "head", (last, NUM_CLASSES * config.stem[0] * config.stem[1]), scale)
     return ops.softmax(_unfold(x, config, size), axis=1)
 
 
-def _convolved(x: Node, weight: FloatArray, bias: FloatArray, kind: Kind = "f32") -> Node:
+def _whole_scale(bias: FloatArray) -> FloatArray:
+    """Return the factors next to 1 that make numbers ones that bfloat16 has."""
+    scale = np.ones_like(bias)
+    return np.divide(nearest_bfloat16(bias), bias, out=scale, where=bias != 0)
+
+
+def _convolved(x: Node, weight: FloatArray, bias: FloatArray, kind: Kind) -> Node:
     pad = [weight.shape[-1] // 2] * 2
     x = ops.convolution(x, _constant(weight, kind), [1, 1], pads_begin=pad, pads_end=pad, dilations=[1, 1])
     return ops.add(x, _constant(bias.reshape(1, -1, 1, 1), kind))
