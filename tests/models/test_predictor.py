@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -219,6 +220,30 @@ def test_calls_side_by_side_change_no_answer(checkpoint: Checkpoint, calls: int)
     found = Predictor(checkpoint, engine=Hasty(), batch=2).segment(voxels)
     np.testing.assert_array_equal(found.labels(), expected.labels())
     np.testing.assert_array_equal(found.confidence, expected.confidence)
+
+
+def test_memory_for_one_call_is_enough(checkpoint: Checkpoint) -> None:
+    """Where two calls at a time need too much memory, one at a time does what they would have done."""
+
+    class Narrow(BrightnessEngine):
+        calls_at_once = 2
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.room = threading.Semaphore(1)
+
+        def probabilities(self, images: FloatArray) -> FloatArray:
+            if not self.room.acquire(blocking=False):
+                raise OutOfMemoryError("another call has it")
+            try:
+                time.sleep(0.01)
+                return super().probabilities(images)
+            finally:
+                self.room.release()
+
+    expected = Predictor(checkpoint, engine=BrightnessEngine()).segment(tomogram())
+    found = Predictor(checkpoint, engine=Narrow(), batch=1).segment(tomogram())
+    np.testing.assert_array_equal(found.labels(), expected.labels())
 
 
 def test_memory_shortage_halves_the_batch(checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture) -> None:

@@ -132,9 +132,9 @@ class Answers:
                 try:
                     probabilities = pipeline.answer(total, batch)
                 except OutOfMemoryError:
-                    if batch == 1:
+                    if batch == 1 and pipeline.alone:
                         raise
-                    batch //= 2
+                    batch = max(1, batch // 2)
                     log.warning("Out of memory: going on with batches of %d slices.", batch)
                     pipeline.go_back(done)
                     continue
@@ -192,7 +192,7 @@ class _Pipeline:
     ) -> None:
         self._read, self._ask = read, ask
         self._reading, self._asking = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(calls, "ask")
-        self._calls = max(calls, 2)
+        self._most = max(calls, 2)
         self._asked: deque[Future[FloatArray]] = deque()
         self._ahead = 0
 
@@ -205,7 +205,7 @@ class _Pipeline:
 
     def answer(self, total: int, batch: int) -> FloatArray:
         """Return the answer for the next slices, at most ``batch`` of the ``total``; those after them are asked for."""
-        while self._ahead < total and len(self._asked) < self._calls:
+        while self._ahead < total and len(self._asked) < self._most:
             start, stop = self._ahead, min(self._ahead + batch, total)
             images = self._reading.submit(self._read, start, stop)
             self._asked.append(self._asking.submit(self._ask_for, images, start))
@@ -215,8 +215,14 @@ class _Pipeline:
     def _ask_for(self, images: Future[FloatArray], start: int) -> FloatArray:
         return self._ask(images.result(), start)
 
+    @property
+    def alone(self) -> bool:
+        """Whether calls have all memory for themselves."""
+        return self._most == 1
+
     def go_back(self, start: int) -> None:
-        """Forget what was asked; go on with slice ``start``."""
+        """Forget what was asked; go on with slice ``start``, one call after the other."""
+        self._most = 1
         wait(self._asked)
         self._asked.clear()
         self._ahead = start
