@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from skinoct_server.lanes import MOST_TOGETHER
+
 
 def answer(server, job) -> bytes:
     result = server.http.get(f"/jobs/{job.id}/result", headers={"Accept": "application/json"})
@@ -29,12 +31,12 @@ def post_together(server, bodies, post_job):
 def test_the_answer_is_that_of_running_alone(start_server, make_tiff, post_job, follow, device):
     """Measurements show every bit of the boundaries; here they are compared as bytes."""
     server = start_server("--device", device, gated=True)
-    bodies = [make_tiff(1 + seed % 3, 64, 96, seed=seed) for seed in range(8)]
+    bodies = [make_tiff(1 + seed % 3, 64, 96, seed=seed) for seed in range(MOST_TOGETHER)]
     expected = [alone(server, body) for body in bodies]
     assert server.metric("skinoct_shared_batches_total") == 0
     jobs = post_together(server, bodies, post_job)
     server.release()
-    assert [follow(server.http, job.id).state for job in jobs] == ["done"] * 8
+    assert [follow(server.http, job.id).state for job in jobs] == ["done"] * MOST_TOGETHER
     assert [answer(server, job) for job in jobs] == expected
     assert server.metric("skinoct_shared_batches_total") > 0
 
