@@ -16,7 +16,7 @@ from skinoct_training.phantom.spec import UNCALIBRATED_UM, Anatomy, Grid, Look, 
 
 
 def draw_deep_grid(rng: np.random.Generator, slices: int) -> Grid:
-    """Draw large pixels, wider than high as often as not; every second file does not tell their size."""
+    """Draw large pixels, mostly wider than high; every second file does not tell their size."""
     y_um = log_uniform(rng, 1.8, 5.0)
     x_um = min(y_um * log_uniform(rng, 0.7, 2.5), 9.5)  # what is larger is taken for a mistake
     told_um = UNCALIBRATED_UM if chance(rng, 0.5) else None

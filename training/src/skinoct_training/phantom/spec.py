@@ -1,9 +1,9 @@
 """What is drawn for one tomogram: site, age, layers, optics and artifacts.
 
-Ranges follow the measured anatomy and optics of skin (docs/phantom.md lists the sources). Two families share them:
+Ranges follow the measured anatomy and optics of skin (docs/phantom.md lists the sources). Three families share them:
 ``ffoct`` looks like the full-field OCT of the paper; ``wide`` draws appearance far outside any one microscope -
 contrast of the layers in either direction, other grain, other pixel sizes, other cues of the DEJ - so that a network
-trained on it cannot rely on one look.
+trained on it cannot rely on one look; ``deep`` (``skinoct_training.phantom.deep``) looks like OCT with large pixels.
 """
 
 from __future__ import annotations
