@@ -21,8 +21,9 @@ from skinoct.labels import CLASSES, Label, color_table
 from skinoct.overlay import overlay, to_gray
 from skinoct.predictor import Predictor
 from skinoct.tomogram import read_tomogram, write_tomogram
-from skinoct_training.phantom.make import Phantom, make_phantom
-from skinoct_training.phantom.spec import FAMILIES, Family
+from skinoct_training.families import FAMILIES, Family, make_synthetic
+from skinoct_training.phantom.make import make_phantom
+from skinoct_training.synthetic import Synthetic
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 LIMIT = 600_000
@@ -33,7 +34,7 @@ OVERVIEW_SEED = (2026, 2)
 Picture = npt.NDArray[np.uint8]
 
 
-def segment(phantom: Phantom, models: Path | None, folder: Path) -> npt.NDArray[np.uint8]:
+def segment(phantom: Synthetic, models: Path | None, folder: Path) -> npt.NDArray[np.uint8]:
     """Return the label stack (Z, Y, X) by the shipped checkpoint."""
     path = folder / "tomogram.tif"
     write_tomogram(path, phantom.voxels, pixel_size_um=phantom.pixel_size_um, overwrite=True)
@@ -74,17 +75,17 @@ def _scale_bar(axis: Any, shape: tuple[int, ...], um: float) -> None:
 
 
 def draw_phantoms(family: Family) -> Path:
-    """Show ten B-scans of a family, seeds 0 to 9, with the true DEJ over their right halves."""
+    """Show ten B-scans of a family, seeds 0 to 9, with the true DEJ over their right halves; large ones in part."""
     rows, columns, gap = 5, 2, 6
     height, width = 224, 512
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
     for number in range(rows * columns):
-        phantom = make_phantom((0, number), SLICES, family)
+        phantom = make_synthetic((0, number), SLICES, family)
         image, labels = phantom.voxels[SLICES // 2], phantom.labels[SLICES // 2].copy()
-        labels[:, : width // 2] = 0
-        picture = overlay(image, labels, opacity=0.6, show=(Label.DEJ,))
+        labels[:, : labels.shape[1] // 2] = 0
+        picture = overlay(image, labels, opacity=0.6, show=(Label.DEJ,))[:height, :width]
         top, left = (number // columns) * (height + gap), (number % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = picture
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     path = IMAGES / f"phantom-{family}.jpg"
     for quality in (85, 75, 65, 55):
         Image.fromarray(sheet).save(path, quality=quality, optimize=True)

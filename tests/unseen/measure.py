@@ -40,10 +40,11 @@ LARGEST_PICTURE = 250_000
 SHOWN = 2
 """B-scans of each instrument in the picture."""
 NAMES: dict[Kind, str] = {
-    "ffoct": "full-field",
-    "coarse": "coarse",
-    "lcoct": "line-field confocal",
-    "commercial": "commercial spectral-domain",
+    "immersion": "full-field in immersion",
+    "confocal": "line-field confocal",
+    "handheld": "coarse, with hairs and a maker's filters",
+    "swept": "swept-source",
+    "aged": "any of these on old skin",
 }
 
 
@@ -147,14 +148,14 @@ def page(tomograms: Sequence[Measured], checkpoint: Checkpoint, seed: int, comma
         [
             "# Skin of another generator",
             "",
-            f"Synthetic tomograms only. They are drawn by a generator (`tests/unseen`) that `{card.name}` and every "
-            "other network here never saw anything of: it shares no code with the phantoms of the training, has "
-            "anatomy of its own and four instruments of its own. It measures how well a network trained on one kind "
-            "of synthetic skin does on another kind, **not its accuracy on real skin**.",
+            f"Synthetic tomograms only. They are drawn by a third generator (`tests/unseen`) of which `{card.name}` "
+            "and every other network here never saw anything: it shares no code with those of the training, "
+            "builds skin from cells, fibers and beams, and sees it with five instruments of its own. It measures how "
+            "well a network trained on one kind of synthetic skin does on another kind, **not its accuracy on real "
+            "skin**.",
             "",
-            "Settings were chosen while looking at tomograms of this generator, those of seed "
-            f"{CHOSEN_ON}: `dej_step_price`, `epidermis_price` and `own_price` of ordered decoding, how far coarse "
-            f"images are enlarged at most, and which images are tried in two sizes. {chosen}",
+            f"Which weights are shipped was decided on tomograms of this generator, those of seed {CHOSEN_ON} "
+            f"(ADR 12). {chosen}",
             "",
             *table(tomograms),
             "",
@@ -165,7 +166,7 @@ def page(tomograms: Sequence[Measured], checkpoint: Checkpoint, seed: int, comma
             "the true skin surface and the mean thickness of all tomograms of that instrument, and puts the DEJ there: "
             "a network that does not beat it has learned nothing about the DEJ.",
             "",
-            f"![B-scans of the four instruments with the true and the found DEJ]({picture})",
+            f"![B-scans of the five instruments with the true and the found DEJ]({picture})",
             "",
             "The first tomograms of each instrument, the slice in the middle, at the pixel size of the file: true DEJ "
             "cyan, found DEJ pink. Synthetic.",

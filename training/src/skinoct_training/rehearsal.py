@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from skinoct.intensity import IntensityConfig
 from skinoct_training.dataset import Volume, make_volume
-from skinoct_training.phantom.make import make_phantom
-from skinoct_training.phantom.spec import FAMILIES
+from skinoct_training.families import FAMILIES, make_synthetic
 from skinoct_training.sampling import Sampler
 
 TOMOGRAMS = 32
@@ -30,7 +29,7 @@ def draw_rehearsal(seed: int, pixel_um: float, intensity: IntensityConfig) -> li
     """Draw the phantoms, at the pixel size of the training."""
     volumes = []
     for number in tqdm(range(TOMOGRAMS), desc="phantoms", unit="tomogram", file=sys.stderr, leave=False):
-        phantom = make_phantom((seed, number, TOMOGRAMS), SLICES, FAMILIES[number % len(FAMILIES)])
+        phantom = make_synthetic((seed, number, TOMOGRAMS), SLICES, FAMILIES[number % len(FAMILIES)])
         size = phantom.pixel_size_um
         name = f"rehearsal-{seed}-{number:02d}"
         volume = make_volume(name, phantom.voxels, phantom.labels, (size.y, size.x), pixel_um, intensity)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +14,8 @@ from tqdm import tqdm
 from skinoct.errors import OptionError
 from skinoct.rois import write_roi_set
 from skinoct.tomogram import write_labels, write_tomogram
+from skinoct_training.families import FAMILIES, Family, make_synthetic
 from skinoct_training.phantom.doctor import doctor_rois
-from skinoct_training.phantom.make import make_phantom
-from skinoct_training.phantom.spec import FAMILIES, Family
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*FAMILIES, "mixed"),
         default="ffoct",
         help="ffoct: as measured on full-field OCT (default); wide: random appearance; deep: a millimeter deep, "
-        "with large pixels; mixed: each in turn",
+        "with large pixels; instruments: four microscopes of a second generator; mixed: each in turn",
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
 
@@ -59,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
 def write_phantom(out: Path, seed: int, slices: int, family: str, number: int) -> None:
     """Make and write tomogram ``number`` of the set with ``seed``; its voxels depend on nothing else."""
     chosen: Family = family if family in FAMILIES else FAMILIES[number % len(FAMILIES)]
-    phantom = make_phantom((seed, number), slices, chosen)
+    phantom = make_synthetic((seed, number), slices, chosen)
     folder = out / f"phantom-{seed}-{number:04d}"
     folder.mkdir()
     size = phantom.pixel_size_um
@@ -67,5 +65,5 @@ def write_phantom(out: Path, seed: int, slices: int, family: str, number: int) -
     write_tomogram(folder / "tomogram.tif", phantom.voxels, pixel_size_um=size)
     write_labels(folder / "labels.tif", [labels], labels.shape, pixel_size_um=size)
     write_roi_set(folder / "RoiSet.zip", doctor_rois(phantom, np.random.default_rng((seed, number, 1))))
-    facts = {"synthetic": True, "seed": seed, "number": number, **asdict(phantom.spec)}
+    facts = {"synthetic": True, "seed": seed, "number": number, **phantom.facts}
     (folder / "phantom.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

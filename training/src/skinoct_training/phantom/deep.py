@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from skinoct_training.phantom.chance import chance, log_uniform, uniform
-from skinoct_training.phantom.spec import UNCALIBRATED_UM, Anatomy, Grid, Look, Optics, Spec
+from skinoct_training.phantom.spec import Anatomy, Grid, Look, Optics, Spec
+from skinoct_training.synthetic import UNCALIBRATED_UM
 
 
 def draw_deep_grid(rng: np.random.Generator, slices: int) -> Grid:

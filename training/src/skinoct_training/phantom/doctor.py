@@ -9,14 +9,14 @@ import numpy as np
 from skinoct.labels import Label
 from skinoct.rois import Paths, Roi, trace
 from skinoct_training.phantom.fields import FloatArray
-from skinoct_training.phantom.make import Phantom
+from skinoct_training.synthetic import Synthetic
 
 VERTEX_EVERY_PX = (8, 20)
 HAND_PX = 0.4
 """Standard deviation of a vertex from the line that the doctor meant."""
 
 
-def doctor_rois(phantom: Phantom, rng: np.random.Generator) -> Iterator[Roi]:
+def doctor_rois(phantom: Synthetic, rng: np.random.Generator) -> Iterator[Roi]:
     """Yield ROIs in the order of slices: each part of the DEJ as a polygon, the other layers as exact areas."""
     labels = phantom.labels
     others = (Label.GLASS, Label.GLYCEROL, Label.EPIDERMIS, Label.DERMIS)

@@ -12,7 +12,8 @@ import numpy as np
 
 from skinoct_training.phantom.chance import chance, log_uniform, uniform
 from skinoct_training.phantom.deep import deepen, draw_deep_grid
-from skinoct_training.phantom.spec import UNCALIBRATED_UM, Anatomy, Family, Grid, Look, Optics, Spec
+from skinoct_training.phantom.spec import Anatomy, Family, Grid, Look, Optics, Spec
+from skinoct_training.synthetic import UNCALIBRATED_UM
 
 
 @dataclass(frozen=True)

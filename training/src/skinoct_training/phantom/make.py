@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from skinoct.segmentation import draw_layers
 from skinoct.tomogram import PixelSize
 from skinoct_training.phantom.draw import draw_spec
-from skinoct_training.phantom.fields import FloatArray
 from skinoct_training.phantom.geometry import draw_surfaces
 from skinoct_training.phantom.optics import digitize, form_image, move
 from skinoct_training.phantom.spec import Family, Spec
 from skinoct_training.phantom.tissue import draw_tissue
-
-BAND_UM = 5.0
-"""Thickness of the doctors' DEJ band in the paper."""
+from skinoct_training.synthetic import Synthetic, layer_boundaries
 
 
 @dataclass(frozen=True)
-class Phantom:
-    """A synthetic tomogram and its truth."""
+class Phantom(Synthetic):
+    """A synthetic tomogram, its truth, and what it was made from."""
 
-    voxels: npt.NDArray[Any]
-    """uint8 or uint16 (Z, Y, X)."""
-    boundaries: FloatArray
-    """(4, Z, X) rows: tops of glycerol, epidermis, DEJ and dermis."""
     spec: Spec
-
-    @property
-    def labels(self) -> npt.NDArray[np.uint8]:
-        """The exact label stack, uint8 (Z, Y, X)."""
-        return draw_layers(self.boundaries, self.voxels.shape[1])
 
     @property
     def pixel_size_um(self) -> PixelSize:
@@ -44,6 +30,11 @@ class Phantom:
             return PixelSize(y=grid.told_um, x=grid.told_um, z=grid.told_um)
         return PixelSize(y=grid.y_um, x=grid.x_um, z=grid.z_um)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was drawn."""
+        return asdict(self.spec)
+
 
 def make_phantom(seed: int | tuple[int, ...], slices: int, family: Family = "ffoct") -> Phantom:
     """Make one tomogram of ``slices`` B-scans of 224 x 512 pixels; the same seed gives the same voxels."""
@@ -52,12 +43,9 @@ def make_phantom(seed: int | tuple[int, ...], slices: int, family: Family = "ffo
     surfaces = draw_surfaces(rng, spec)
     gray = form_image(rng, spec, draw_tissue(rng, spec, surfaces), surfaces)
     y_um = spec.grid.y_um
-    # Who draws the band sees only what the file says of its pixels.
-    half = BAND_UM / 2 / (spec.grid.told_um or y_um)
     lines = np.stack([surfaces.pane, surfaces.skin, surfaces.dej]) / np.float32(y_um)
     gray, lines = move(rng, spec, gray, lines)
-    rows = spec.grid.shape[1]
+    # Who draws the band sees only what the file says of its pixels.
     pane, skin, dej = lines
-    boundaries = np.stack([pane, skin, dej - half, dej + half])
-    boundaries = np.clip(np.maximum.accumulate(boundaries, axis=0), 0, rows).astype(np.float32)
+    boundaries = layer_boundaries(pane, skin, dej, spec.grid.told_um or y_um, spec.grid.shape[1])
     return Phantom(digitize(gray, spec), boundaries, spec)

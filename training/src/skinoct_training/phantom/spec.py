@@ -14,9 +14,6 @@ from typing import Literal
 Family = Literal["ffoct", "wide", "deep"]
 FAMILIES: tuple[Family, ...] = ("ffoct", "wide", "deep")
 
-UNCALIBRATED_UM = 0.9
-"""What a file without calibration is taken for: the pixel size of the shipped networks."""
-
 
 @dataclass(frozen=True)
 class Grid:

@@ -7,10 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .anatomy import draw_skin, fit_into
-from .fields import Floats, Rng, blur_complex, scatterers
-from .recording import Recording, draw_pixel, draw_site, draw_slice_distance, draw_slices, match_step
-from .tissue import Debris, Stack, falling, fibers, nuclei, specks, transmission, under_debris, under_furrows, vessels
+from skinoct_training.instruments.anatomy import draw_skin, fit_into
+from skinoct_training.instruments.fields import Floats, Rng, blur_complex, scatterers
+from skinoct_training.instruments.recording import Recording, draw_pixel, draw_site, draw_slice_distance, match_step
+from skinoct_training.instruments.tissue import (
+    Debris,
+    Stack,
+    falling,
+    fibers,
+    nuclei,
+    specks,
+    transmission,
+    under_debris,
+    under_furrows,
+    vessels,
+)
 
 SIZES = ((128, 256), (256, 512))
 """(Y, X), the usual one first."""
@@ -56,9 +67,9 @@ class Display:
         return intensity * (0.12 + 0.88 * self.edge)
 
 
-def draw(rng: Rng) -> Recording:
-    """Draw a tomogram."""
-    stack, glass_um, in_view = draw_stack(rng)
+def draw(rng: Rng, slices: int) -> Recording:
+    """Draw a tomogram of ``slices`` B-scans."""
+    stack, glass_um, in_view = draw_stack(rng, slices)
     tissue = draw_tissue(rng, stack)
     display = draw_display(rng, stack.shape[2])
 
@@ -77,9 +88,8 @@ def draw(rng: Rng) -> Recording:
     return Recording(stack, np.where(stack.depth_um < edge_um, level, below), glass_um)
 
 
-def draw_stack(rng: Rng) -> tuple[Stack, Floats, bool]:
+def draw_stack(rng: Rng, slices: int) -> tuple[Stack, Floats, bool]:
     """Draw skin; returns the depth of the glass (Z, X) and whether it is in view, too."""
-    slices = draw_slices(rng)
     pixel_um = draw_pixel(rng, 1.6, 2.0)
     slice_um = draw_slice_distance(rng, pixel_um)
     rows, columns = SIZES[int(rng.random() < 0.3)]
@@ -119,7 +129,7 @@ def draw_tissue(rng: Rng, stack: Stack) -> Tissue:
 def draw_attenuation(rng: Rng, stack: Stack, tubes: Floats) -> Floats:
     """Draw the attenuation (Z, Y, X) in 1/um."""
     upper = stack.corneum * 3e-3 + stack.living * rng.uniform(1.5, 5) * 1e-3
-    attenuation = upper + stack.dermis * (rng.uniform(1.5, 4.5) * 1e-3 + 0.01 * tubes)
+    attenuation: Floats = upper + stack.dermis * (rng.uniform(1.5, 4.5) * 1e-3 + 0.01 * tubes)
     attenuation = under_debris(stack, attenuation, DEBRIS)
     return under_furrows(stack, attenuation, 0.012, 11, 22)
 
@@ -136,14 +146,14 @@ def expose(rng: Rng, stack: Stack, power: Floats) -> Floats:
     looks = int(rng.integers(3, 7))
     focus_um = rng.uniform(30, 130)
     blur = rng.uniform(0.55, 0.8)
-    intensity = np.zeros(stack.shape, np.float32)
+    intensity: Floats = np.zeros(stack.shape, np.float32)
     for _ in range(looks):
         field = blur_complex(scatterers(rng, stack.shape) * np.sqrt(power), (0.3, blur, blur * 1.2))
         intensity = intensity + np.abs(field) ** 2
     intensity = intensity / looks
     soft = ndimage.gaussian_filter(intensity, (0, 0.8, 1.6))
     away = np.clip(np.abs(stack.depth_um - focus_um) / rng.uniform(120, 260), 0, 1)
-    return (1 - away) * intensity + away * soft
+    return np.asarray((1 - away) * intensity + away * soft)
 
 
 def digitize(rng: Rng, stack: Stack, intensity: Floats, display: Display) -> Floats:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from .anatomy import draw_skin, fit_into
-from .fields import Floats, Rng, blur_complex, scatterers
-from .recording import Recording, draw_site, draw_slices, match_step
-from .tissue import (
+from skinoct_training.instruments.anatomy import draw_skin, fit_into
+from skinoct_training.instruments.fields import Floats, Rng, blur_complex, scatterers
+from skinoct_training.instruments.recording import Recording, draw_site, match_step
+from skinoct_training.instruments.tissue import (
     Debris,
     Stack,
     bell,
@@ -73,9 +73,9 @@ class Camera:
         return self.black + self.flux * self.vignette * np.sqrt(np.pi / 4 * power + fog**2)
 
 
-def draw(rng: Rng) -> Recording:
-    """Draw a tomogram."""
-    stack, glass_um, usual_um = draw_stack(rng)
+def draw(rng: Rng, slices: int) -> Recording:
+    """Draw a tomogram of ``slices`` B-scans."""
+    stack, glass_um, usual_um = draw_stack(rng, slices)
     tissue = draw_tissue(rng, stack, glass_um)
     camera, focus = draw_camera(rng, stack)
 
@@ -84,15 +84,14 @@ def draw(rng: Rng) -> Recording:
 
     reflectivity = match_step(stack, shown, rng.uniform(1.06, 1.42), between_um=(3, 16))
     amplitude = expose(rng, stack, tissue.power(stack, focus, reflectivity), camera.stray)
-    image = camera.black + camera.flux * camera.vignette * amplitude
+    image: Floats = camera.black + camera.flux * camera.vignette * amplitude
     image = saturate(rng, stack, image)
     image = show_glass(rng, stack, image, glass_um, usual_um)
     return Recording(stack, image + rng.normal(0, 1.0, stack.shape), glass_um)
 
 
-def draw_stack(rng: Rng) -> tuple[Stack, Floats, float]:
+def draw_stack(rng: Rng, slices: int) -> tuple[Stack, Floats, float]:
     """Draw skin under a glass; returns the depth of the glass (Z, X) and its usual depth, too."""
-    slices = draw_slices(rng)
     slice_um = float(rng.choice([0.9, 1.8]))
     site = draw_site(rng)
     usual_um = rng.uniform(2, 4) if rng.random() < 0.7 else rng.uniform(5, 11)
@@ -137,7 +136,7 @@ def draw_corneum(rng: Rng, stack: Stack) -> Floats:
     if rng.random() < 0.4:
         gap_um = 0.62 * (stack.corneum_end_um - stack.surface_um)[:, None]
         corneum *= 1 - 0.7 * bell(below_um - gap_um, 1.6) * (stack.blobs(40, 80, 70) > -0.2)
-    return corneum
+    return np.asarray(corneum)
 
 
 def draw_epidermis(rng: Rng, stack: Stack, texture: Floats) -> Floats:
@@ -152,7 +151,7 @@ def draw_epidermis(rng: Rng, stack: Stack, texture: Floats) -> Floats:
     epidermis = epidermis + grains * stack.living
     if rng.random() < 0.5:
         epidermis *= 1 + 1.3 * np.clip(stack.blobs(20, 16, 22) - 1.5, 0, 1.2) * (stack.way_to_dej > 0.5)
-    return epidermis
+    return np.asarray(epidermis)
 
 
 def draw_attenuation(rng: Rng, stack: Stack, tubes: Floats) -> Floats:
@@ -194,7 +193,7 @@ def expose(rng: Rng, stack: Stack, power: Floats, stray: float) -> Floats:
     sharp = ndimage.gaussian_filter(total / looks, (0, 0.35, 0.35))
     # A side lobe of the source's spectrum repeats the surface a few rows above it.
     lobe = np.roll(ndimage.gaussian_filter(sharp, (0, 1, 6)), -int(rng.integers(5, 9)), 1) * rng.uniform(0, 0.04)
-    return sharp + lobe * (1 - stack.skin_mask)
+    return np.asarray(sharp + lobe * (1 - stack.skin_mask))
 
 
 def saturate(rng: Rng, stack: Stack, image: Floats) -> Floats:

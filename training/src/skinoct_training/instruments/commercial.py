@@ -10,25 +10,24 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .anatomy import draw_skin
-from .fields import Complex, Floats, Rng, Waves, blur_complex, scatterers
-from .recording import Recording, draw_pixel, draw_site, draw_slices
-from .tissue import Stack, bell, falling, fibers, transmission, under_furrows, vessels
+from skinoct_training.instruments.anatomy import draw_skin
+from skinoct_training.instruments.fields import Complex, Floats, Rng, Waves, blur_complex, scatterers
+from skinoct_training.instruments.recording import Recording, draw_pixel, draw_site
+from skinoct_training.instruments.tissue import Stack, bell, falling, fibers, transmission, under_furrows, vessels
 
 ROWS, COLUMNS = 400, 600
 
 
-def draw(rng: Rng) -> Recording:
-    """Draw a tomogram."""
-    stack = draw_stack(rng)
+def draw(rng: Rng, slices: int) -> Recording:
+    """Draw a tomogram of ``slices`` B-scans."""
+    stack = draw_stack(rng, slices)
     power = draw_power(rng, stack)
     intensity = resolve(rng, stack, scan(rng, stack, power))
     return Recording(stack, digitize(rng, stack, intensity), None)
 
 
-def draw_stack(rng: Rng) -> Stack:
+def draw_stack(rng: Rng, slices: int) -> Stack:
     """Draw a wide field of skin in air: larger mounds, wider furrows."""
-    slices = draw_slices(rng)
     pixel_um = draw_pixel(rng, 3.0, 5.0)
     slice_um = float(np.round(rng.choice([1, 2]) * pixel_um, 2))
     site = draw_site(rng)
@@ -58,26 +57,26 @@ def draw_power(rng: Rng, stack: Stack) -> Floats:
     dermis = dermis * np.exp(0.22 * stack.blobs(40 / slice_um, 25 / pixel_um, 60 / pixel_um)) * (1 - 0.75 * tubes)
     dermis = dermis * np.exp(-0.15 * falling(stack.below_dej_um, 15))
     in_dermis = rng.uniform(1.4, 2.8) * 1e-3
-    attenuation = stack.corneum * 2e-3 + stack.living * 1.3e-3 + stack.dermis * (in_dermis + 2.5e-3 * tubes)
+    attenuation: Floats = stack.corneum * 2e-3 + stack.living * 1.3e-3 + stack.dermis * (in_dermis + 2.5e-3 * tubes)
     hairs, attenuation = draw_hairs(rng, stack, attenuation)
     attenuation = under_furrows(stack, attenuation, 0.005, 16, 40)
     layers = stack.corneum * corneum + stack.living * epidermis + stack.dermis * dermis
     power = layers * transmission(stack, attenuation, 4) + surface
     for hair in hairs:
         power = power + hair
-    return power
+    return np.asarray(power)
 
 
 def draw_surface(rng: Rng, stack: Stack) -> Floats:
     """Draw the reflex of the surface (Z, Y, X), bright where it lies flat."""
     brightness = rng.uniform(25, 90) * np.exp(0.5 * Waves(rng, 80, 600)(stack.x_um, 0))
     facing = np.cos(np.arctan(np.gradient(stack.surface_um, stack.pixel_um, axis=1)))[:, None] ** 8
-    return brightness * facing * bell(stack.below_surface_um, 0.6 * stack.pixel_um)
+    return np.asarray(brightness * facing * bell(stack.below_surface_um, 0.6 * stack.pixel_um))
 
 
 def draw_hairs(rng: Rng, stack: Stack, attenuation: Floats) -> tuple[list[Floats], Floats]:
     """Draw hairs across the B-scan: bright rings above the skin (Z, Y, X), and the attenuation with their shadows."""
-    hairs = []
+    hairs: list[Floats] = []
     for _ in range(rng.poisson(1.6)):
         x_um, radius_um, above_um = rng.uniform(0, stack.x_um[-1]), rng.uniform(10, 28), rng.uniform(8, 70)
         center_um = stack.surface_um[:, int(x_um / stack.pixel_um)] - above_um
@@ -98,7 +97,7 @@ def scan(rng: Rng, stack: Stack, power: Floats) -> Complex:
     near = blur_complex(field, (0.4 * waist_um / stack.slice_um * 0.5, 0, 0.42 * waist_um / pixel_um))
     far = blur_complex(field, (0, 0, 0.8 * waist_um / pixel_um))
     away = np.clip(np.abs(stack.depth_um - focus_um) / 800, 0, 1)
-    return (1 - away) * near + away * far
+    return np.asarray((1 - away) * near + away * far)
 
 
 def resolve(rng: Rng, stack: Stack, field: Complex) -> Floats:
@@ -115,7 +114,7 @@ def resolve(rng: Rng, stack: Stack, field: Complex) -> Floats:
     noise = 10 ** rng.uniform(-2.6, -1.8)
     fringe = fringe + np.sqrt(noise * samples) * 0.6 * rng.standard_normal(fringe.shape, dtype=np.float32)
     resolved = np.fft.ifft(np.fft.ifftshift(fringe * envelope, 1), axis=1)[:, :ROWS]
-    return np.abs(resolved) ** 2 / source.mean() * 4
+    return np.asarray(np.abs(resolved) ** 2 / source.mean() * 4)
 
 
 def digitize(rng: Rng, stack: Stack, intensity: Floats) -> Floats:
@@ -136,4 +135,4 @@ def digitize(rng: Rng, stack: Stack, intensity: Floats) -> Floats:
     white = np.percentile(decibels[np.abs(stack.below_surface_um) < pixel_um], rng.uniform(70, 97))
     black = air + rng.uniform(-4, 3)
     image = 255 * np.clip((decibels - black) / (white - black), 0, 1.2) ** rng.uniform(0.85, 1.3)
-    return ndimage.gaussian_filter(image, (0, 0.3, 0.3))
+    return np.asarray(ndimage.gaussian_filter(image, (0, 0.3, 0.3)))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .anatomy import SITES, Site
-from .fields import Floats, Rng
-from .tissue import Stack
+from skinoct_training.instruments.anatomy import SITES, Site
+from skinoct_training.instruments.fields import Floats, Rng
+from skinoct_training.instruments.tissue import Stack
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,6 @@ class Recording:
     """(Z, Y, X) gray values, 0 to 255 and beyond."""
     glass_um: Floats | None
     """(Z, X) lower edge of the glass; None where none is in view."""
-
-
-def draw_slices(rng: Rng) -> int:
-    """Return 2 or 3."""
-    return int(rng.integers(2, 4))
 
 
 def draw_pixel(rng: Rng, least_um: float, most_um: float) -> float:

@@ -9,19 +9,30 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .anatomy import draw_skin
-from .fields import Floats, Rng, Waves, blur_complex, scatterers
-from .recording import Recording, draw_pixel, draw_site, draw_slice_distance, draw_slices
-from .tissue import Debris, Stack, bell, falling, fibers, nuclei, specks, transmission, under_debris, vessels
+from skinoct_training.instruments.anatomy import draw_skin
+from skinoct_training.instruments.fields import Floats, Rng, Waves, blur_complex, scatterers
+from skinoct_training.instruments.recording import Recording, draw_pixel, draw_site, draw_slice_distance
+from skinoct_training.instruments.tissue import (
+    Debris,
+    Stack,
+    bell,
+    falling,
+    fibers,
+    nuclei,
+    specks,
+    transmission,
+    under_debris,
+    vessels,
+)
 
 ROWS, COLUMNS = 288, 512
 NO_GLASS_UM = -9.0
 DEBRIS = Debris(mean_count=0.8, optical_depth=(0.2, 0.8), width_um=(8, 25), thickness_um=12)
 
 
-def draw(rng: Rng) -> Recording:
-    """Draw a tomogram."""
-    stack, glass_um, usual_um, in_view = draw_stack(rng)
+def draw(rng: Rng, slices: int) -> Recording:
+    """Draw a tomogram of ``slices`` B-scans."""
+    stack, glass_um, usual_um, in_view = draw_stack(rng, slices)
     power = draw_power(rng, stack)
     if in_view:
         level = rng.uniform(4, 20) * bell(stack.depth_um - glass_um[:, None] + usual_um * 0.45, usual_um * 0.28)
@@ -31,9 +42,8 @@ def draw(rng: Rng) -> Recording:
     return Recording(stack, image, glass_um if in_view else None)
 
 
-def draw_stack(rng: Rng) -> tuple[Stack, Floats, float, bool]:
+def draw_stack(rng: Rng, slices: int) -> tuple[Stack, Floats, float, bool]:
     """Draw skin; returns the depth of the glass (Z, X), its usual depth, and whether it is in view, too."""
-    slices = draw_slices(rng)
     pixel_um = draw_pixel(rng, 1.1, 1.3)
     slice_um = draw_slice_distance(rng, pixel_um)
     site = draw_site(rng, (0.35, 0.35, 0.3))
@@ -59,10 +69,10 @@ def draw_power(rng: Rng, stack: Stack) -> Floats:
     tubes = vessels(stack, int(rng.integers(3, 9)), (4, 14), (20, 140), loops=0.7)
     dermis = draw_dermis(rng, stack, tubes)
     upper = stack.corneum * 3e-3 + stack.living * rng.uniform(2, 4) * 1e-3
-    attenuation = upper + stack.dermis * (rng.uniform(5, 10) * 1e-3 + 0.012 * tubes)
+    attenuation: Floats = upper + stack.dermis * (rng.uniform(5, 10) * 1e-3 + 0.012 * tubes)
     attenuation = under_debris(stack, attenuation, DEBRIS)
     layers = 2e-4 + stack.corneum * corneum + stack.living * epidermis + stack.dermis * dermis
-    return (layers + entrance * 0.5 * (stack.below_surface_um < 0)) * transmission(stack, attenuation, 5)
+    return np.asarray((layers + entrance * 0.5 * (stack.below_surface_um < 0)) * transmission(stack, attenuation, 5))
 
 
 def draw_epidermis(rng: Rng, stack: Stack, cells: Floats) -> Floats:
@@ -73,7 +83,7 @@ def draw_epidermis(rng: Rng, stack: Stack, cells: Floats) -> Floats:
     epidermis = epidermis * (1 + basal * bell(stack.below_dej_um + 5, 4))
     pigmented = (stack.living > 0.9) & (stack.way_to_dej > 0.85)
     grains = specks(stack, int(stack.shape[0] * rng.integers(0, 30)), pigmented, 2.5, 2.2)
-    return epidermis + grains * stack.living
+    return np.asarray(epidermis + grains * stack.living)
 
 
 def draw_dermis(rng: Rng, stack: Stack, tubes: Floats) -> Floats:
@@ -85,7 +95,7 @@ def draw_dermis(rng: Rng, stack: Stack, tubes: Floats) -> Floats:
     bundles = fibers(stack, 30, 3.0, 0.3, 0.95)
     brightness = rng.uniform(1.3, 3.0)
     collagen = (1 - deep) * fine * np.exp(0.35 * np.clip(height, -1.5, 1.5)) + deep * bundles * 0.8
-    return brightness * collagen * np.exp(0.35 * stack.blobs(20, 14, 22)) * (1 - 0.9 * tubes)
+    return np.asarray(brightness * collagen * np.exp(0.35 * stack.blobs(20, 14, 22)) * (1 - 0.9 * tubes))
 
 
 def expose(rng: Rng, stack: Stack, power: Floats) -> tuple[Floats, float]:
@@ -114,4 +124,4 @@ def digitize(rng: Rng, stack: Stack, intensity: Floats, noise: float) -> Floats:
     decibels = 10 * np.log10(intensity * gain * columns + 1e-5)
     white = np.percentile(decibels[stack.below_surface_um > 0], rng.uniform(99.2, 99.9))
     black = 10 * np.log10(noise) + rng.uniform(-3.5, 1)
-    return 255 * np.clip((decibels - black) / (white - black), 0, 1.2) ** rng.uniform(1.0, 1.5)
+    return np.asarray(255 * np.clip((decibels - black) / (white - black), 0, 1.2) ** rng.uniform(1.0, 1.5))

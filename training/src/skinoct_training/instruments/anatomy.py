@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from .fields import Floats, Rng, Waves
+from skinoct_training.instruments.fields import Floats, Rng, Waves
 
 Site = Literal["face", "arm", "hand"]
 SITES: tuple[Site, ...] = ("face", "arm", "hand")
@@ -60,7 +60,7 @@ class Furrows:
     def _distance(self, k: int, x_um: Floats, z_um: float) -> Floats:
         """Return the distance from furrow ``k``, longer on one side: no furrow is symmetrical."""
         away = x_um - self.x_um[k] - self.slant[k] * z_um
-        return np.abs(away) * (1 + 0.35 * np.sin(self.rounding_um[k] * 9) * np.sign(away))
+        return np.asarray(np.abs(away) * (1 + 0.35 * np.sin(self.rounding_um[k] * 9) * np.sign(away)))
 
 
 def draw_furrows(rng: Rng, width_um: float, site: Site, one_in_um: int) -> Furrows:
@@ -98,7 +98,7 @@ class Papillae:
         """Return how high the pegs reach, (X,), 1 at the top of a usual one."""
         squared = (x_um[:, None] - self.x_um[None]) ** 2 + (z_um - self.z_um[None]) ** 2
         highest = (self.height * np.exp(-squared / self.radius_um**2)).max(1)
-        return ndimage.gaussian_filter1d(highest, max(1.0, 4 / (x_um[1] - x_um[0])))
+        return np.asarray(ndimage.gaussian_filter1d(highest, max(1.0, 4 / (x_um[1] - x_um[0]))))
 
 
 def draw_papillae(rng: Rng, width_um: float, pitch_um: float) -> Papillae:
@@ -174,7 +174,7 @@ class Skin:
 
     def _corneum_thickness(self, x_um: Floats, z_um: float, sunk_um: Floats) -> Floats:
         change = np.clip(1 + self.corneum_change * self.corneum_waves(x_um, z_um), 0.5, 1.7)
-        return self.corneum_um * change * (1 - 0.35 * np.clip(sunk_um / 50, 0, 1))
+        return np.asarray(self.corneum_um * change * (1 - 0.35 * np.clip(sunk_um / 50, 0, 1)))
 
     def _dej(self, x_um: Floats, z_um: float, base_um: Floats, floor_um: Floats) -> Floats:
         """Return the DEJ (X,), bent off softly where it would come above ``floor_um``."""
@@ -185,7 +185,7 @@ class Skin:
         dej_um = base_um + sunk_um + self.corneum_um + living_um - self.papilla_um * (profile - MEAN_PEG) + fine_um
         soft_um = 5.0
         dej_um = floor_um + soft_um * np.logaddexp(0, (dej_um - floor_um) / soft_um)
-        return ndimage.gaussian_filter1d(dej_um, max(0.5, 2.5 / (x_um[1] - x_um[0])))
+        return np.asarray(ndimage.gaussian_filter1d(dej_um, max(0.5, 2.5 / (x_um[1] - x_um[0]))))
 
 
 _LIVING_UM: dict[Site, tuple[float, float]] = {"face": (40, 70), "arm": (48, 85), "hand": (60, 100)}

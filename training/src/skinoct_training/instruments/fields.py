@@ -40,12 +40,14 @@ class Waves:
 
     def __call__(self, x_um: Floats, z_um: float) -> Floats:
         """Return the values (X,) at widths ``x_um`` (X,) of the slice at ``z_um``."""
-        return self.amplitude * np.cos(np.multiply.outer(x_um, self.kx) + z_um * self.kz + self.phase).sum(-1)
+        return np.asarray(
+            self.amplitude * np.cos(np.multiply.outer(x_um, self.kx) + z_um * self.kz + self.phase).sum(-1)
+        )
 
 
 def unit(values: Floats) -> Floats:
     """Return values of any shape with mean 0 and variance 1."""
-    return (values - values.mean()) / (values.std() + 1e-9)
+    return np.asarray((values - values.mean()) / (values.std() + 1e-9))
 
 
 def blobs(rng: Rng, shape: Shape, sigma: Sigma) -> Floats:
@@ -58,13 +60,16 @@ def blobs(rng: Rng, shape: Shape, sigma: Sigma) -> Floats:
     noise = rng.standard_normal(lattice).astype(np.float32)
     reduced = [value / step for value, step in zip(sigma, steps, strict=True)]
     smooth = ndimage.gaussian_filter(noise, reduced, mode="wrap")
-    if max(steps) > 1:
-        sizes = zip(shape, steps, lattice, strict=True)
-        zoom = [(size + 2 * step) / (coarse - 2) if step > 1 else 1 for size, step, coarse in sizes]
-        smooth = ndimage.zoom(smooth, zoom, order=1)
-    smooth = smooth[tuple(slice(0, size) for size in shape)]
-    missing = [(0, max(0, size - got)) for size, got in zip(shape, smooth.shape, strict=True)]
-    return unit(np.pad(smooth, missing, mode="edge"))
+    for axis, (size, step, coarse) in enumerate(zip(shape, steps, lattice, strict=True)):
+        smooth = between(smooth, axis, np.arange(size) * ((coarse - 2) / (size + 2 * step) if step > 1 else 1.0))
+    return unit(smooth)
+
+
+def between(values: Floats, axis: int, places: Floats) -> Floats:
+    """Interpolate ``values`` linearly along an axis at ``places`` in samples, all below its last one."""
+    low = places.astype(int)
+    share = (places - low).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(values.ndim)])
+    return np.asarray(values.take(low, axis) * (1 - share) + values.take(low + 1, axis) * share)
 
 
 def scatterers(rng: Rng, shape: Shape) -> Complex:
@@ -74,7 +79,7 @@ def scatterers(rng: Rng, shape: Shape) -> Complex:
     """
     real = rng.standard_normal(shape, dtype=np.float32)
     imaginary = rng.standard_normal(shape, dtype=np.float32)
-    return (real + 1j * imaginary) * np.float32(np.sqrt(0.5))
+    return np.asarray((real + 1j * imaginary) * np.float32(np.sqrt(0.5)), np.complex64)
 
 
 def blur_complex(field: Complex, sigma: Sigma) -> Complex:
@@ -86,4 +91,4 @@ def blur_complex(field: Complex, sigma: Sigma) -> Complex:
             kernel = np.exp(-0.5 * (np.arange(-12, 13) / value) ** 2)
             kernel /= kernel.sum()
             kept *= (kernel**2).sum()
-    return (blurred / np.sqrt(kept)).astype(np.complex64)
+    return np.asarray((blurred / np.sqrt(kept)).astype(np.complex64))
