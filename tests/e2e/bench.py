@@ -1,10 +1,11 @@
-"""Measure seconds per tomogram and peak memory; writes the section "One tomogram" of docs/benchmarks.md.
+"""Measure seconds per tomogram and peak memory; writes a section "One tomogram" of docs/benchmarks.md.
 
 python tests/e2e/bench.py [--slices 439] [--repeat 3] [--models DIR]
 
 Every row is measured in processes of its own (``bench_parts.py``), in the same run, on the same file and with the same
-weights. The opponents are plain PyTorch and ONNX Runtime in float32, one class per pixel, and OpenVINO with nothing
-around it. All but the last leave a label TIFF on disk.
+weights. Each kind of processor, by its instruction set, has a section of its own on the page. The opponents are plain
+PyTorch and ONNX Runtime in float32, one class per pixel, and OpenVINO with nothing around it. All but the last leave a
+label TIFF on disk.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ import psutil
 from bench_parts import DIFFERENT, write_file
 from running import Failure, post, running_server, stop_in_order
 
+from skinoct.engines.processor import instruction_set
 from skinoct.errors import SkinoctError
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- one tomogram: written by make bench -->", "<!-- end of one tomogram -->"
+END = "<!-- end of one tomogram -->"
 SLICES = 439
 MOST = 5000
 """B-scans of the longest tomogram, 573 MB."""
@@ -222,7 +224,8 @@ def measure(options: argparse.Namespace) -> str:
         parts = ("eager", "onnxruntime", *(("openvino",) if _installed("openvino") else ()), "predictor")
         found = {p: measure_part(p, path, options.models, options.repeat) for p in parts}
         served = measure_http(folder, options.models, options.repeat, counts)
-    return "\n".join([BEGIN, "## One tomogram", "", *report(options, size, found, served), END])
+    heading = f"## One tomogram, on a processor with {instruction_set()}"
+    return "\n".join([begin(), heading, "", *report(options, size, found, served), END])
 
 
 def report(options: argparse.Namespace, size: int, found: dict[str, Measured], served: Served) -> list[str]:
@@ -294,11 +297,17 @@ def _installed(package: str) -> bool:
     return True
 
 
+def begin() -> str:
+    """Return how the section of this kind of processor begins."""
+    return f"<!-- one tomogram, {instruction_set()}: written by make bench -->"
+
+
 def write_section(section: str, page: Path) -> None:
-    """Put the section before all others of the page, in place of an older one."""
+    """Put the section before all others of the page, in place of an older one of this kind of processor."""
     text = page.read_text(encoding="utf-8") if page.exists() else "# Benchmarks\n"
-    if BEGIN in text:
-        text = text[: text.index(BEGIN)] + text[text.index(END) + len(END) :]
+    if begin() in text:
+        start = text.index(begin())
+        text = text[:start] + text[text.index(END, start) + len(END) :]
     first = text.index("<!--") if "<!--" in text else len(text)
     parts = [text[:first].strip(), section, text[first:].strip()]
     page.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
