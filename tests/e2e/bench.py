@@ -224,7 +224,7 @@ def measure(options: argparse.Namespace) -> str:
         parts = ("eager", "onnxruntime", *(("openvino",) if _installed("openvino") else ()), "predictor")
         found = {p: measure_part(p, path, options.models, options.repeat) for p in parts}
         served = measure_http(folder, options.models, options.repeat, counts)
-    heading = f"## One tomogram, on a processor with {instruction_set()}"
+    heading = f"## One tomogram ({instruction_set()})"
     return "\n".join([begin(), heading, "", *report(options, size, found, served), END])
 
 

@@ -65,7 +65,8 @@ def build_tissue(rng: Rng, grid: Grid, relief: Relief, recipe: Recipe) -> Tissue
     value += _reflex(rng, grid, relief, light.reflex) * (relief.surface_um > 0)[:, None]
     rim, shaft = hair_bodies(rng, grid, relief, skin, outside & ~glass)
     value = value * (1 - 0.9 * shaft) + rng.uniform(2, 7) * rim
-    mu += shaft * rng.uniform(8, 35) + _glass_face(rng, grid, relief, value)
+    mu += shaft * rng.uniform(8, 35)
+    _draw_glass(rng, grid, relief, value)
     return Tissue(np.asarray(value, np.float32), np.asarray(mu / 1000, np.float32))
 
 
@@ -77,10 +78,10 @@ def _reflex(rng: Rng, grid: Grid, relief: Relief, strength: float) -> Floats:
     return np.asarray(strength * flat[:, None] * np.exp(-((below_um / (0.8 * grid.pixel_um)) ** 2)), np.float32)
 
 
-def _glass_face(rng: Rng, grid: Grid, relief: Relief, value: Floats) -> float:
+def _draw_glass(rng: Rng, grid: Grid, relief: Relief, value: Floats) -> None:
     """Draw the glass into the reflectivity ``value``: dim inside, its lower face and now and then a ghost bright."""
     if relief.glass_um.max() <= 0:
-        return 0.0
+        return
     up_um = relief.glass_um[:, None] - grid.y_um[:, None]
     inside: Mask = up_um > 0
     value *= ~inside
@@ -92,4 +93,3 @@ def _glass_face(rng: Rng, grid: Grid, relief: Relief, value: Floats) -> float:
         ghost_um = rng.uniform(-6, 12) * grid.pixel_um
         ghost = bright * rng.uniform(0.03, 0.4) * np.exp(-np.minimum(((up_um - ghost_um) / thick_um) ** 2, 40))
         value += ghost.astype(np.float32)
-    return 0.0

@@ -21,7 +21,7 @@ from skinoct_training.families import FAMILIES, make_synthetic
 from skinoct_training.sampling import Sampler
 
 TOMOGRAMS = 32
-"""Enough that none of them is learned by heart in minutes; drawing them takes a core 10 to 20 seconds."""
+"""Enough that none of them is learned by heart in minutes; drawing them takes a core 10 to 30 seconds."""
 SLICES = 6
 
 

@@ -12,6 +12,7 @@ from skinoct_training.instruments.fields import Floats, Rng, blur_complex, scatt
 from skinoct_training.instruments.recording import Recording, draw_pixel, draw_site, draw_slice_distance, match_step
 from skinoct_training.instruments.tissue import (
     Debris,
+    Layers,
     Stack,
     falling,
     fibers,
@@ -29,17 +30,8 @@ NO_GLASS_UM = -9.0
 DEBRIS = Debris(mean_count=1.5, optical_depth=(0.1, 0.5), width_um=(6, 30), thickness_um=12)
 
 
-@dataclass(frozen=True)
-class Tissue:
-    """Reflected power of each layer, (Z, Y, X)."""
-
-    corneum: Floats
-    epidermis: Floats
-    dermis: Floats
-    light: Floats
-    """What gets there and back."""
-    step: Floats
-    """Local strength of the step at the DEJ, 1 on average."""
+class Tissue(Layers):
+    """Skin as this instrument sees it."""
 
     def power(self, stack: Stack, reflectivity: float) -> Floats:
         """Return the power (Z, Y, X) for a reflectivity of the dermis."""

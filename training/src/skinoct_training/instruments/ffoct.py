@@ -16,6 +16,7 @@ from skinoct_training.instruments.fields import Floats, Rng, blur_complex, scatt
 from skinoct_training.instruments.recording import Recording, draw_site, match_step
 from skinoct_training.instruments.tissue import (
     Debris,
+    Layers,
     Stack,
     bell,
     falling,
@@ -35,16 +36,9 @@ DEBRIS = Debris(mean_count=1.2, optical_depth=(0.15, 0.5), width_um=(5, 22), thi
 
 
 @dataclass(frozen=True)
-class Tissue:
-    """Reflected power of each layer, (Z, Y, X)."""
+class Tissue(Layers):
+    """Skin in gel."""
 
-    corneum: Floats
-    epidermis: Floats
-    dermis: Floats
-    light: Floats
-    """What gets there and back."""
-    step: Floats
-    """Local strength of the step at the DEJ, 1 on average."""
     dust: Floats
     """In the gel."""
 

@@ -18,7 +18,7 @@ from skinoct_training.synthetic import UNCALIBRATED_UM, Synthetic, layer_boundar
 Kind = Literal["ffoct", "coarse", "lcoct", "commercial"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SIXTEEN_BITS: tuple[Kind, ...] = ("coarse", "commercial")
-"""Instruments of which every second tomogram has 16 bits."""
+"""Instruments of which about every second tomogram has 16 bits."""
 UNTOLD = 0.35
 """Share of the tomograms whose files do not tell the size of their pixels."""
 INSTRUMENTS: dict[Kind, Callable[[Rng, int], Recording]] = {

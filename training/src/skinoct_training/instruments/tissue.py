@@ -78,6 +78,19 @@ class Stack:
         return np.asarray((self.below_surface_um > first_um) & (self.below_surface_um < last_um))
 
 
+@dataclass(frozen=True)
+class Layers:
+    """Reflected power of each layer, (Z, Y, X)."""
+
+    corneum: Floats
+    epidermis: Floats
+    dermis: Floats
+    light: Floats
+    """What gets there and back."""
+    step: Floats
+    """Local strength of the step at the DEJ, 1 on average."""
+
+
 def falling(distance_um: Floats, reach_um: float) -> Floats:
     """Return what fades exponentially with a distance and is 1 where that is negative."""
     return np.asarray(np.exp(-np.clip(distance_um, 0, None) / reach_um))
