@@ -144,6 +144,25 @@ def test_an_engine_that_starts_again_is_ready_with_its_first_model(models, make_
     assert sha256 in library._models
 
 
+def test_files_without_pixel_size_are_prepared_for_apart(monkeypatch):
+    """Images as they are first, which is what most need; enlarged ones once the server is ready."""
+    library = Library(None, engine="torch", batch=None, threads=1, warm=None)
+    library.scan()
+    preferred = library.report()["preferred"]
+    sha256 = next(m["sha256"] for m in library.report()["models"] if m["name"] == preferred)
+    engine, seen = library.model(sha256).shared.engine, set()
+
+    def probabilities(images, compute=engine.probabilities):
+        seen.add(images.shape[2:])
+        return compute(images)
+
+    monkeypatch.setattr(engine, "probabilities", probabilities)
+    library.warm_up(calibrated=True)
+    assert seen == {(224, 512)}
+    library.warm_up(calibrated=False)
+    assert seen == {(224, 512), (448, 1024)}
+
+
 def test_a_model_that_is_asked_for_too_early_is_waited_for(models):
     library = Library(models, engine="torch", batch=None, threads=1, warm=None)
     sha256 = load_checkpoint(models / "tiny").card.weights_sha256
