@@ -17,6 +17,7 @@ The process ends with the front.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import queue
@@ -116,12 +117,14 @@ class Engine:
         def begin() -> None:
             if not begun.is_set():
                 begun.set()
-                self.library.warm_up()
+                self.library.warm_up(calibrated=True)
                 self.channel.send({"event": "ready", "device": self.library.device})
 
         self.library.scan(begin)
         begin()  # without any model, too: one may appear
         self._tell_models()
+        with contextlib.suppress(errors.SkinoctError):  # which is told to whoever asks for the model
+            self.library.warm_up(calibrated=False)  # nobody waits for it but who sends a file without a pixel size
 
     def _tell_models(self) -> None:
         self.channel.send({"event": "models", **self.library.report()})

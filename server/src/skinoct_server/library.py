@@ -27,7 +27,7 @@ from skinoct.engines import Engine, expected_golden, make_engine
 from skinoct.errors import SkinoctError, UnknownModelError
 from skinoct.golden import check_answer, golden_slice
 from skinoct.predictor import Predictor
-from skinoct.tomogram import Tomogram
+from skinoct.tomogram import PixelSize, Tomogram
 from skinoct.unet_config import UNetConfig
 from skinoct.wire import ModelInfo
 from skinoct_server.sharing import Member, Report, SharedEngine
@@ -143,15 +143,24 @@ class Library:
             "preferred": self._preferred(good),
         }
 
-    def warm_up(self) -> None:
-        """Segment one slice of the usual size: what is compiled at first use is there before the first tomogram."""
+    def warm_up(self, *, calibrated: bool) -> None:
+        """Segment one slice of the usual size: what is compiled at first use is there before the first tomogram.
+
+        Parameters
+        ----------
+        calibrated : bool
+            Whether its pixel size is told. Where it is not, the image is tried enlarged as well, for which more is
+            compiled.
+        """
         name = next(iter(self._infos), None)
         if name is None:
             return
         model = self.model(self._infos[name].sha256)
         voxels = np.tile((golden_slice(1)[0] * 255).astype(np.uint8), 2)  # 224 x 512
+        pixel_um = model.checkpoint.card.pixel_size_um
+        size = PixelSize(pixel_um, pixel_um) if calibrated else None
         with model.shared.member(1) as member:
-            self.predictor(model, member).segment(Tomogram(voxels, "the golden slice"))
+            self.predictor(model, member).segment(Tomogram(voxels, "the golden slice", size))
 
     def predictor(self, model: Model, member: Member) -> Predictor:
         """Return a predictor for one tomogram."""
