@@ -13,7 +13,7 @@ from skinoct.labels import Label
 from skinoct.rois import rasterize, read_roi_set
 from skinoct.tomogram import read_tomogram
 from skinoct_training.cli import main
-from skinoct_training.phantom.geometry import draw_spots
+from skinoct_training.phantom.geometry import draw_ridges, draw_spots
 from skinoct_training.phantom.make import Phantom, make_phantom
 from skinoct_training.phantom.spec import FAMILIES, Family
 from skinoct_training.phantom.statistics import measure_statistics
@@ -81,6 +81,21 @@ def test_deep_fields_show_skin_as_large_pixels_do() -> None:
     epidermis_px = [(s.anatomy.corneum_um + s.anatomy.cellular_um) / s.grid.y_um for s in specs]
     assert np.median(epidermis_px) < 45
     assert sum(spec.look.dermis_step > 1.15 for spec in specs) >= 6
+
+
+def test_friction_skin_is_thick_and_ridged() -> None:
+    phantoms = [make_phantom((3, seed), 1, "thick") for seed in range(12)]
+    specs = [p.spec for p in phantoms]
+    assert np.median([s.anatomy.corneum_um for s in specs]) > 100
+    assert all(s.anatomy.follicles_mm2 == 0 for s in specs)
+    assert 0 < sum(s.grid.told_um is None for s in specs) < 12
+    for spec in specs:
+        spec = replace(spec, grid=replace(spec.grid, shape=(400, 4, 500), z_um=4.0, x_um=4.0))
+        z, x = 4 * np.arange(400, dtype=np.float32), 4 * np.arange(500, dtype=np.float32)
+        ridges = draw_ridges(np.random.default_rng(0), spec, z[:, None], x[None])
+        assert np.ptp(ridges) == pytest.approx(spec.anatomy.ridge_um, rel=0.02)
+    in_view = [np.mean(p.boundaries[2] < 223) for p in phantoms]
+    assert np.median(in_view) > 0.9
 
 
 def test_spots_are_as_many_and_as_wide_as_asked() -> None:

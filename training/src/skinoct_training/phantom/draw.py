@@ -13,6 +13,7 @@ import numpy as np
 from skinoct_training.phantom.chance import chance, log_uniform, uniform
 from skinoct_training.phantom.deep import deepen, draw_deep_grid
 from skinoct_training.phantom.spec import Anatomy, Family, Grid, Look, Optics, Spec
+from skinoct_training.phantom.thick import draw_thick_grid, thicken
 from skinoct_training.synthetic import UNCALIBRATED_UM
 
 
@@ -42,9 +43,21 @@ FOLLICLES_MM2, DUCTS_MM2 = 1.4, 1.3
 def draw_spec(rng: np.random.Generator, family: Family, slices: int) -> Spec:
     """Draw everything that is fixed for one tomogram of ``slices`` B-scans of 224 x 512 pixels."""
     wide = family != "ffoct"
-    grid = draw_deep_grid(rng, slices) if family == "deep" else _draw_grid(rng, wide, slices)
+    grid = _draw_grid_of(rng, family, slices)
     spec = Spec(family, grid, _draw_anatomy(rng, wide, grid), _draw_look(rng, wide), _draw_optics(rng, wide))
-    return deepen(rng, spec) if family == "deep" else spec
+    if family == "deep":
+        return deepen(rng, spec)
+    if family == "thick":
+        return thicken(rng, deepen(rng, spec) if chance(rng, 0.7) else spec)
+    return spec
+
+
+def _draw_grid_of(rng: np.random.Generator, family: Family, slices: int) -> Grid:
+    if family == "deep":
+        return draw_deep_grid(rng, slices)
+    if family == "thick":
+        return draw_thick_grid(rng, slices)
+    return _draw_grid(rng, family == "wide", slices)
 
 
 def _draw_grid(rng: np.random.Generator, wide: bool, slices: int) -> Grid:

@@ -15,6 +15,9 @@ MARGIN_UM = 150.0
 DUCT_UM = 9.0
 """Radius of the coil of a sweat duct."""
 
+THICK_UNEVEN_UM = 6.0
+"""Standard deviation of the thickness of the corneum of friction skin, apart from its ridges."""
+
 
 @dataclass(frozen=True)
 class Surfaces:
@@ -40,7 +43,7 @@ def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
     slices, _, width = grid.shape
     z = (np.arange(slices, dtype=np.float32) - slices / 2)[:, None] * np.float32(grid.z_um)
     x = (np.arange(width, dtype=np.float32) - width / 2)[None, :] * np.float32(grid.x_um)
-    tilt = anatomy.tilt_x * x + anatomy.tilt_z * z + draw_bow(rng, spec)
+    tilt = anatomy.tilt_x * x + anatomy.tilt_z * z + draw_bow(rng, spec) + draw_ridges(rng, spec, z, x)
     wave = anatomy.wave_um * lateral(rng, spec, 90.0)
     rough = 0.6 * lateral(rng, spec, 4.0) + 0.8 * lateral(rng, spec, 12.0)
     follicles = draw_spots(rng, spec, anatomy.follicles_mm2, anatomy.follicle_um)
@@ -52,7 +55,8 @@ def draw_surfaces(rng: np.random.Generator, spec: Spec) -> Surfaces:
     pane_line = np.full_like(skin, anatomy.pane_um) + 0.003 * anatomy.tilt_x * x
     skin = np.maximum(skin, pane_line)
     base = skin - furrows + rng.uniform(0.4, 1.0) * sunk - rough
-    horn = anatomy.corneum_um * (1 + 0.15 * lateral(rng, spec, 25.0)).clip(0.4, 2.0)
+    uneven = min(0.15, THICK_UNEVEN_UM / anatomy.corneum_um) if anatomy.ridge_um else 0.15
+    horn = anatomy.corneum_um * (1 + uneven * lateral(rng, spec, 25.0)).clip(0.4, 2.0)
     spread = anatomy.cellular_um * (1 + 0.08 * lateral(rng, spec, 120.0)).clip(0.5, 1.6)
     dej = base + anatomy.corneum_um + spread + draw_papillae(rng, spec)
     # The sheath of a hair is epidermis: the DEJ goes down beside it, wider than the funnel above.
@@ -74,6 +78,18 @@ def draw_bow(rng: np.random.Generator, spec: Spec) -> FloatArray:
         return np.zeros((1, 1), np.float32)
     x = np.linspace(-1, 1, spec.grid.shape[2], dtype=np.float32) - np.float32(rng.uniform(-0.6, 0.6))
     return np.asarray(spec.anatomy.bow_um * (x / np.abs(x).max()) ** 2, np.float32)[None]
+
+
+def draw_ridges(rng: np.random.Generator, spec: Spec, z: FloatArray, x: FloatArray) -> FloatArray:
+    """Draw the ridges of friction skin in um, at places ``z`` (Z, 1) and ``x`` (1, X): parallel, but for slow bends."""
+    anatomy = spec.anatomy
+    if not anatomy.ridge_um:
+        return np.zeros((1, 1), np.float32)
+    angle = rng.uniform(-np.pi / 2, np.pi / 2)
+    across = np.cos(angle) * x + np.sin(angle) * z + 0.15 * anatomy.ridge_pitch_um * lateral(rng, spec, 300.0)
+    wave = np.cos(2 * np.pi * across / anatomy.ridge_pitch_um + rng.uniform(0, 2 * np.pi))
+    # Ridges are broad and the furrows between them narrow; depth grows downwards.
+    return np.asarray(-anatomy.ridge_um * (1 - (0.5 * (1 - wave)) ** rng.uniform(1.0, 3.0)), np.float32)
 
 
 def lateral(rng: np.random.Generator, spec: Spec, width_um: float) -> FloatArray:

@@ -1,9 +1,10 @@
 """What is drawn for one tomogram: site, age, layers, optics and artifacts.
 
-Ranges follow the measured anatomy and optics of skin (docs/phantom.md lists the sources). Three families share them:
+Ranges follow the measured anatomy and optics of skin (docs/phantom.md lists the sources). Four families share them:
 ``ffoct`` looks like the full-field OCT of the paper; ``wide`` draws appearance far outside any one microscope -
 contrast of the layers in either direction, other grain, other pixel sizes, other cues of the DEJ - so that a network
-trained on it cannot rely on one look; ``deep`` (``skinoct_training.phantom.deep``) looks like OCT with large pixels.
+trained on it cannot rely on one look; ``deep`` (``skinoct_training.phantom.deep``) looks like OCT with large pixels;
+``thick`` (``skinoct_training.phantom.thick``) is skin of palms, soles and fingertips.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["ffoct", "wide", "deep"]
-FAMILIES: tuple[Family, ...] = ("ffoct", "wide", "deep")
+Family = Literal["ffoct", "wide", "deep", "thick"]
+FAMILIES: tuple[Family, ...] = ("ffoct", "wide", "deep", "thick")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Anatomy:
     tilt_z: float
     bow_um: float
     """How much deeper the skin lies at the sides of the view than at its highest point, as on a finger."""
+    ridge_um: float = 0.0
+    """Height of the ridges of friction skin, which the DEJ follows."""
+    ridge_pitch_um: float = 500.0
 
 
 @dataclass(frozen=True)
