@@ -124,7 +124,7 @@ class Engine:
         begin()  # without any model, too: one may appear
         self._tell_models()
         with contextlib.suppress(errors.SkinoctError):  # which is told to whoever asks for the model
-            self.library.warm_up(calibrated=False)  # nobody waits for it but who sends a file without a pixel size
+            self.library.warm_up(calibrated=False)  # ready without it: few files lack a pixel size
 
     def _tell_models(self) -> None:
         self.channel.send({"event": "models", **self.library.report()})

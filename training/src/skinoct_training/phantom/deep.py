@@ -18,9 +18,13 @@ from skinoct_training.synthetic import UNCALIBRATED_UM
 
 def draw_deep_grid(rng: np.random.Generator, slices: int) -> Grid:
     """Draw large pixels, mostly wider than high; every second file does not tell their size."""
-    y_um = log_uniform(rng, 1.8, 5.0)
+    return draw_large_pixels(rng, slices, log_uniform(rng, 1.8, 5.0), untold=0.5)
+
+
+def draw_large_pixels(rng: np.random.Generator, slices: int, y_um: float, untold: float) -> Grid:
+    """Draw the width of pixels of ``y_um``; a share ``untold`` of the files does not tell their size."""
     x_um = min(y_um * log_uniform(rng, 0.7, 2.5), 9.5)  # what is larger is taken for a mistake
-    told_um = UNCALIBRATED_UM if chance(rng, 0.5) else None
+    told_um = UNCALIBRATED_UM if chance(rng, untold) else None
     return Grid((slices, 224, 512), x_um * log_uniform(rng, 0.7, 3.0), y_um, x_um, told_um)
 
 

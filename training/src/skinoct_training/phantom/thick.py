@@ -12,16 +12,14 @@ from dataclasses import replace
 import numpy as np
 
 from skinoct_training.phantom.chance import chance, log_uniform, uniform
+from skinoct_training.phantom.deep import draw_large_pixels
 from skinoct_training.phantom.spec import Anatomy, Grid, Look, Spec
-from skinoct_training.synthetic import UNCALIBRATED_UM
 
 
 def draw_thick_grid(rng: np.random.Generator, slices: int) -> Grid:
     """Draw pixels of all sizes, mostly large; every third file does not tell theirs."""
     y_um = log_uniform(rng, 1.6, 5.0) if chance(rng, 0.8) else log_uniform(rng, 0.7, 1.6)
-    x_um = min(y_um * log_uniform(rng, 0.7, 2.5), 9.5)  # what is larger is taken for a mistake
-    told_um = UNCALIBRATED_UM if chance(rng, 0.33) else None
-    return Grid((slices, 224, 512), x_um * log_uniform(rng, 0.7, 3.0), y_um, x_um, told_um)
+    return draw_large_pixels(rng, slices, y_um, untold=0.33)
 
 
 def thicken(rng: np.random.Generator, spec: Spec) -> Spec:
