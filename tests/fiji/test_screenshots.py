@@ -23,6 +23,8 @@ from skinoct_fiji.app import ENTRIES
 pytestmark = [pytest.mark.imagej, pytest.mark.slow]
 
 OUT = os.environ.get("SKINOCT_SCREENSHOTS")
+STILL_S = 1.5
+"""How long nothing may change before a picture is taken: Java draws the parts of a window one after the other."""
 OURS = "[r for r in (img.getOverlay().toArray() if img.getOverlay() else []) if r.getProperty('skinoct')]"
 
 
@@ -58,12 +60,25 @@ def server(tmp_path_factory):
     process.wait(30)
 
 
-def picture(session, name, box):
-    """Keep what the screen shows in a box (left, top, right, bottom), in few colors."""
+def picture(session, name, box, still=True):
+    """Keep what the screen shows in a box (left, top, right, bottom), in few colors; wait until nothing moves there."""
+    image = screen(session, name, box)
+    end, since = time.monotonic() + 20, time.monotonic()
+    while still and time.monotonic() < since + STILL_S:
+        assert time.monotonic() < end, f"{name}: the screen does not come to rest"
+        time.sleep(0.2)
+        before, image = image, screen(session, name, box)
+        if image.tobytes() != before.tobytes():
+            since = time.monotonic()
+    few = image.quantize(240, dither=Image.Dither.NONE)
+    few.save((Path(OUT) if OUT else session.folder) / f"{name}.png", optimize=True)
+
+
+def screen(session, name, box):
+    """Return what the screen shows in a box."""
     path = session.folder / f"{name}-screen.png"
     session.screenshot(path)
-    image = Image.open(path).convert("RGB").crop(box).quantize(240, dither=Image.Dither.NONE)
-    image.save((Path(OUT) if OUT else session.folder) / f"{name}.png", optimize=True)
+    return Image.open(path).convert("RGB").crop(box)
 
 
 @pytest.fixture
@@ -96,7 +111,7 @@ def test_pictures_of_the_story(shown, server):
     picture(session, "fiji-dialog", tall)
     session.ok("Segment skin")
     session.until("' of 72, ' in status() and ' left (' in status()", 60)
-    picture(session, "fiji-progress", wide)
+    picture(session, "fiji-progress", wide, still=False)
     assert "done" not in session("status()")
     session.until("'done' in status()", 120)
     time.sleep(0.5)

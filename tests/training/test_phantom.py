@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from skinoct.labels import Label
 from skinoct.rois import rasterize, read_roi_set
 from skinoct.tomogram import read_tomogram
 from skinoct_training.cli import main
-from skinoct_training.phantom.geometry import draw_ridges, draw_spots
+from skinoct_training.phantom.draw import draw_spec
+from skinoct_training.phantom.fields import FloatArray
+from skinoct_training.phantom.geometry import Surfaces, draw_ridges, draw_spots, draw_surfaces
 from skinoct_training.phantom.make import Phantom, make_phantom
+from skinoct_training.phantom.painted import LEAST_CHANGE, SHAPES, draw_painted_tissue, draw_profile
 from skinoct_training.phantom.spec import FAMILIES, Family
 from skinoct_training.phantom.statistics import measure_statistics
 
@@ -166,3 +170,49 @@ def test_two_processes_make_the_same_set(tmp_path: Path, folder: Path) -> None:
     assert main(["phantom", str(out), *arguments]) == 0
     for case in sorted(folder.iterdir()):
         assert (out / case.name / "tomogram.tif").read_bytes() == (case / "tomogram.tif").read_bytes()
+
+
+def test_painted_layers_differ_at_the_dej_in_either_direction() -> None:
+    specs = [draw_spec(np.random.default_rng((3, seed)), "painted", 1) for seed in range(40)]
+    changes = np.log([spec.look.dermis_step for spec in specs])
+    assert np.abs(changes).min() >= LEAST_CHANGE
+    assert 0 < np.sum(changes > 0) < len(specs)
+    assert 0 < sum(spec.grid.y_um >= 1.8 for spec in specs) < len(specs)
+
+
+def test_a_painted_tissue_is_as_bright_as_any_other_on_the_whole() -> None:
+    for seed in range(6):
+        rng = np.random.default_rng((4, seed))
+        spec = draw_spec(rng, "painted", 2)
+        surfaces = draw_surfaces(rng, spec)
+        tissue = draw_painted_tissue(rng, spec, surfaces)
+        depth_um = (np.arange(224) + 0.5)[None, :, None] * spec.grid.y_um
+        skin = depth_um >= surfaces.skin[:, None]
+        assert np.isfinite(tissue).all()
+        assert tissue.min() >= 0
+        if skin.any():
+            assert tissue[skin].mean() == pytest.approx(1, abs=0.02)
+
+
+def test_a_view_without_skin_can_be_painted() -> None:
+    rng = np.random.default_rng(0)
+    spec = draw_spec(rng, "painted", 1)
+    surfaces = draw_surfaces(rng, spec)
+    below = Surfaces(*(np.full_like(surface, 1e4) for surface in astuple(surfaces)))
+    tissue = draw_painted_tissue(rng, spec, replace(below, pane=surfaces.pane))
+    assert np.isfinite(tissue).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_textures_have_contrast_and_stay_finite(shape: Callable[[FloatArray], FloatArray]) -> None:
+    field = shape(np.random.default_rng(0).standard_normal((4, 50, 60), dtype=np.float32))
+    assert np.isfinite(field).all()
+    assert 0.3 < field.std() < 2
+
+
+def test_a_profile_begins_at_1_and_has_no_jumps() -> None:
+    position = np.linspace(0, 500, 2001, dtype=np.float32)
+    for seed in range(5):
+        profile = draw_profile(np.random.default_rng(seed), position, 20.0)
+        assert profile[0] == pytest.approx(1)
+        assert np.abs(np.diff(np.log(profile))).max() < 0.05

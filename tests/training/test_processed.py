@@ -10,7 +10,7 @@ import pytest
 
 from skinoct_training.families import PROCESSED, make_synthetic
 from skinoct_training.instruments.make import make_recorded
-from skinoct_training.processed import Processed, Software, apply, even, guided, process, resample
+from skinoct_training.processed import Processed, Software, apply, draw_software, even, guided, process, resample
 
 NOTHING = Software(
     fewer_columns=0,
@@ -41,6 +41,13 @@ def test_the_same_seed_gives_the_same_voxels(tomograms: list[Processed]) -> None
     again = make_synthetic((7, 1), 2, "processed")
     assert np.array_equal(tomograms[1].voxels, again.voxels)
     assert not np.array_equal(tomograms[1].voxels, tomograms[2].voxels)
+
+
+def test_software_is_drawn_apart_from_the_tomogram() -> None:
+    """Else a kind of skin would always come with the same steps."""
+    of_the_tomogram = [draw_software(np.random.default_rng((7, seed))) for seed in range(12)]
+    made = [make_synthetic((7, seed), 1, "processed") for seed in range(12)]
+    assert all(isinstance(t, Processed) and t.software not in of_the_tomogram for t in made)
 
 
 def test_every_family_but_that_of_the_paper_is_processed(tomograms: list[Processed]) -> None:

@@ -22,7 +22,8 @@ PROCESSED: tuple[Family, ...] = ("wide", "deep", "instruments")
 def make_synthetic(seed: int | tuple[int, ...], slices: int, family: Family) -> Synthetic:
     """Make one tomogram of ``slices`` B-scans; the same seed gives the same voxels."""
     if family == "processed":
-        rng = np.random.default_rng(seed)
+        # A stream of its own: the tomogram begins with that of the seed.
+        (rng,) = np.random.default_rng(seed).spawn(1)
         recorded = make_synthetic(seed, slices, PROCESSED[int(rng.integers(len(PROCESSED)))])
         return process(rng, recorded)
     if family == "instruments":

@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*FAMILIES, "mixed"),
         default="ffoct",
         help="ffoct: as measured on full-field OCT (default); wide: random appearance; deep: a millimeter deep, "
-        "with large pixels; thick: palms, soles and fingertips; instruments: four microscopes of a second generator; "
-        "processed: after a maker's software; mixed: each in turn",
+        "with large pixels; thick: palms, soles and fingertips; painted: layers of any look; instruments: four "
+        "microscopes of a second generator; processed: after a maker's software; mixed: each in turn",
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from skinoct_training.phantom.chance import chance, log_uniform, uniform
 from skinoct_training.phantom.deep import deepen, draw_deep_grid
+from skinoct_training.phantom.painted import paint
 from skinoct_training.phantom.spec import Anatomy, Family, Grid, Look, Optics, Spec
 from skinoct_training.phantom.thick import draw_thick_grid, thicken
 from skinoct_training.synthetic import UNCALIBRATED_UM
@@ -43,6 +44,8 @@ FOLLICLES_MM2, DUCTS_MM2 = 1.4, 1.3
 def draw_spec(rng: np.random.Generator, family: Family, slices: int) -> Spec:
     """Draw everything that is fixed for one tomogram of ``slices`` B-scans of 224 x 512 pixels."""
     wide = family != "ffoct"
+    if family == "painted":
+        return paint(rng, draw_spec(rng, "deep" if chance(rng, 0.5) else "wide", slices))
     grid = _draw_grid_of(rng, family, slices)
     spec = Spec(family, grid, _draw_anatomy(rng, wide, grid), _draw_look(rng, wide), _draw_optics(rng, wide))
     if family == "deep":

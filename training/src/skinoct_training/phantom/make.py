@@ -11,6 +11,7 @@ from skinoct.tomogram import PixelSize
 from skinoct_training.phantom.draw import draw_spec
 from skinoct_training.phantom.geometry import draw_surfaces
 from skinoct_training.phantom.optics import digitize, form_image, move
+from skinoct_training.phantom.painted import draw_painted_tissue
 from skinoct_training.phantom.spec import Family, Spec
 from skinoct_training.phantom.tissue import draw_tissue
 from skinoct_training.synthetic import Synthetic, layer_boundaries
@@ -41,7 +42,8 @@ def make_phantom(seed: int | tuple[int, ...], slices: int, family: Family = "ffo
     rng = np.random.default_rng(seed)
     spec = draw_spec(rng, family, slices)
     surfaces = draw_surfaces(rng, spec)
-    gray = form_image(rng, spec, draw_tissue(rng, spec, surfaces), surfaces)
+    draw = draw_painted_tissue if family == "painted" else draw_tissue
+    gray = form_image(rng, spec, draw(rng, spec, surfaces), surfaces)
     y_um = spec.grid.y_um
     lines = np.stack([surfaces.pane, surfaces.skin, surfaces.dej]) / np.float32(y_um)
     gray, lines = move(rng, spec, gray, lines)

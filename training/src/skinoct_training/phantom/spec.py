@@ -1,10 +1,11 @@
 """What is drawn for one tomogram: site, age, layers, optics and artifacts.
 
-Ranges follow the measured anatomy and optics of skin (docs/phantom.md lists the sources). Four families share them:
+Ranges follow the measured anatomy and optics of skin (docs/phantom.md lists the sources). Five families share them:
 ``ffoct`` looks like the full-field OCT of the paper; ``wide`` draws appearance far outside any one microscope -
 contrast of the layers in either direction, other grain, other pixel sizes, other cues of the DEJ - so that a network
 trained on it cannot rely on one look; ``deep`` (``skinoct_training.phantom.deep``) looks like OCT with large pixels;
-``thick`` (``skinoct_training.phantom.thick``) is skin of palms, soles and fingertips.
+``thick`` (``skinoct_training.phantom.thick``) is skin of palms, soles and fingertips; the layers of ``painted``
+(``skinoct_training.phantom.painted``) look like nothing in particular.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["ffoct", "wide", "deep", "thick"]
-FAMILIES: tuple[Family, ...] = ("ffoct", "wide", "deep", "thick")
+Family = Literal["ffoct", "wide", "deep", "thick", "painted"]
+FAMILIES: tuple[Family, ...] = ("ffoct", "wide", "deep", "thick", "painted")
 
 
 @dataclass(frozen=True)
