@@ -28,7 +28,12 @@ serve: $(STAMP)  ## Run the server with the shipped checkpoints on http://127.0.
 	$(BIN)/skinoct-server serve
 
 test: $(STAMP)  ## Run every fast test (under 15 minutes on two cores)
-	$(BIN)/python -m pytest -m "not slow and not elsewhere"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$(FAST)" $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -m "$(FAST)" $(addprefix --ignore=,$(SIDE_BY_SIDE))
+
+FAST := not slow and not elsewhere
+# The others measure times, or need the mouse for themselves.
+SIDE_BY_SIDE := tests/models tests/training
 
 test-elsewhere: $(RAY)/.installed  ## Run the examples for Ray Serve and MATLAB (needs the Debian packages octave and curl)
 	$(BIN)/python -m pytest -m elsewhere tests/contract tests/server

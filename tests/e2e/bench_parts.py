@@ -89,7 +89,7 @@ class Result:
     seconds: float
     network_seconds: float
     idle_mib: float = 0.0
-    """Memory of libraries and weights, before the first slice was read."""
+    """Memory of libraries and weights, after an image of the smallest size and before the first slice was read."""
     decode_share: float = 0.0
     """Of ordered decoding in the processor time."""
     gflop: float = 0.0
@@ -102,10 +102,15 @@ def part_predictor(path: Path, models: Path | None, out: Path) -> Result:
     """Run our engine without a server."""
     from skinoct.checkpoint import find_checkpoint, load_checkpoint
     from skinoct.decode import OrderedDecoder
+    from skinoct.engines import network_config
     from skinoct.predictor import Predictor
     from skinoct.tomogram import read_tomogram, write_labels
 
-    predictor = Predictor(load_checkpoint(find_checkpoint(None, models)))
+    checkpoint = load_checkpoint(find_checkpoint(None, models))
+    predictor = Predictor(checkpoint)
+    config = network_config(checkpoint)
+    # Engines load their kernels with the first image; the smallest needs next to no memory itself.
+    predictor.engine.probabilities(np.zeros((1, config.in_slices, *config.multiple), np.float32))
     idle = memory_kib("VmRSS:") / 1024
     clock = Clock(predictor.engine.probabilities)
     predictor.engine.probabilities = clock  # type: ignore[method-assign, assignment]

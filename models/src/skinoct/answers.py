@@ -29,12 +29,14 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Called with slices done and slices in all."""
 
-REMEMBERED_BYTES = 64 * 2**20
-"""Answers for some slices that are kept until all are asked for."""
+REMEMBERED_BYTES = 128 * 2**20
+"""Answers for some slices that are kept until all are asked for: those of six images of 512 x 2048."""
 REMEMBERED_OF = 128
 """Slices of the longest tomogram of which something is kept."""
 AT_ONCE = 2
 """Of the slices that lie apart: as many as keep the cores busy, for they are copied."""
+AT_ONCE_PIXELS = 512 * 2048
+"""Of larger images one at a time."""
 _REFERENCE_PIXELS = 224 * 512
 """Of the images that ``Engine.preferred_batch`` speaks of."""
 
@@ -80,7 +82,7 @@ class Answers:
         """
         found = {z: self._remembered[grid, z] for z in slices if (grid, z) in self._remembered}
         missing = [z for z in slices if z not in found]
-        batch = min(AT_ONCE, self._suited_batch(grid))
+        batch = AT_ONCE if grid.network[0] * grid.network[1] <= AT_ONCE_PIXELS else 1
         reader = self._reader(grid)
         for start in range(0, len(missing), batch):
             few = missing[start : start + batch]

@@ -36,7 +36,7 @@ WORDS = {"f32": "float32", "mixed": "with the decoder in bfloat16", "bf16": "in 
 MOST_STREAMS = 4
 """Images computed side by side. Each has its cores for itself: threads that share an image wait for each other after
 every layer, and all wait for the one whose core a decoder is using meanwhile."""
-LARGE_PIXELS = 4 * 224 * 512
+LARGE_PIXELS = 512 * 2048
 """Larger images get all cores one after the other, for the sake of memory."""
 
 
