@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 
@@ -88,3 +89,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OptionError, match="There is no folder"):
         write_tomogram(tmp_path / "none" / "a.tif", labels())
+
+
+def test_labels_can_be_written_without_zlib_ng(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(imagecodecs.ZLIBNG, "available", False)
+    write_labels(tmp_path / "labels.tif", [labels()], labels().shape)
+    assert np.array_equal(read_tomogram(tmp_path / "labels.tif").voxels[:], labels())

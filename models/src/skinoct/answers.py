@@ -82,7 +82,8 @@ class Answers:
         """
         found = {z: self._remembered[grid, z] for z in slices if (grid, z) in self._remembered}
         missing = [z for z in slices if z not in found]
-        batch = AT_ONCE if grid.network[0] * grid.network[1] <= AT_ONCE_PIXELS else 1
+        small = grid.network[0] * grid.network[1] <= AT_ONCE_PIXELS
+        batch = min(AT_ONCE, self._batch or AT_ONCE) if small else 1
         reader = self._reader(grid)
         for start in range(0, len(missing), batch):
             few = missing[start : start + batch]

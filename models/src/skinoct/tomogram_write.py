@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
@@ -18,6 +20,8 @@ from skinoct.tomogram_check import iter_blocks, to_working, working_dtype
 from skinoct.tomogram_types import PixelSize, SliceAxis, Voxels
 
 _DEFLATE = "zlib"
+_LEVEL = 3
+"""Of compression: layers are large areas, which more effort makes hardly smaller."""
 
 
 def write_tomogram(
@@ -87,7 +91,7 @@ def write_labels(
     colors = color_table().T.astype(np.uint16) * 257  # TIFF colors are 16-bit
     with open_output(target, overwrite=overwrite) as file, tifffile.TiffWriter(file, imagej=True) as tif:
         tif.write(
-            _label_slices(blocks, shape),
+            map(_deflate, _label_slices(blocks, shape)),
             shape=_imagej_shape(shape, axis),
             dtype=np.uint8,
             photometric="palette",
@@ -96,6 +100,14 @@ def write_labels(
             rowsperstrip=shape[1],
             **_calibration(pixel_size_um, axis),
         )
+
+
+def _deflate(slice_: npt.NDArray[np.uint8]) -> bytes:
+    """Compress a slice; by zlib-ng, which takes a fourth of the time that tifffile's own choice does."""
+    raw = slice_.tobytes()
+    if imagecodecs.ZLIBNG.available:
+        return bytes(imagecodecs.zlibng_encode(raw, level=_LEVEL))
+    return zlib.compress(raw, _LEVEL)
 
 
 def _label_slices(

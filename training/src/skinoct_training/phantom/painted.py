@@ -52,7 +52,7 @@ def draw_painted_tissue(rng: np.random.Generator, spec: Spec, surfaces: Surfaces
     under_skin = depth - surfaces.skin[:, None]
     under_corneum = depth - surfaces.corneum[:, None]
     under_dej = depth - surfaces.dej[:, None]
-    share = np.clip(under_corneum / np.maximum(under_corneum - under_dej, 1.0), 0, 1)
+    share = np.clip(under_corneum / np.maximum(under_corneum - under_dej, 1.0), 0, 1).astype(np.float32)
     corneum = look.corneum * draw_profile(rng, under_skin, log_uniform(rng, 3, 40)) * draw_texture(rng, spec, surfaces)
     epidermis = draw_profile(rng, share, log_uniform(rng, 0.15, 1.0)) * draw_texture(rng, spec, surfaces)
     dermis = draw_profile(rng, under_dej, log_uniform(rng, 10, 150)) * draw_texture(rng, spec, surfaces)
