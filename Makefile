@@ -32,8 +32,8 @@ test: $(STAMP)  ## Run every fast test (under 15 minutes on two cores)
 	$(BIN)/python -m pytest -m "$(FAST)" $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
 FAST := not slow and not elsewhere
-# The others measure times, or need the mouse for themselves.
-SIDE_BY_SIDE := tests/models tests/training
+# The others measure times. Each worker has a screen and a mouse of its own.
+SIDE_BY_SIDE := tests/models tests/training tests/fiji tests/contract tests/e2e
 
 test-elsewhere: $(RAY)/.installed  ## Run the examples for Ray Serve and MATLAB (needs the Debian packages octave and curl)
 	$(BIN)/python -m pytest -m elsewhere tests/contract tests/server
