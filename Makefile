@@ -27,7 +27,7 @@ demo: $(STAMP)  ## Segment a phantom tomogram through a running server; results 
 serve: $(STAMP)  ## Run the server with the shipped checkpoints on http://127.0.0.1:8000
 	$(BIN)/skinoct-server serve
 
-test: $(STAMP)  ## Run every fast test (under 15 minutes on two cores)
+test: $(STAMP)  ## Run every fast test (about 15 minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$(FAST)" $(SIDE_BY_SIDE)
 	$(BIN)/python -m pytest -m "$(FAST)" $(addprefix --ignore=,$(SIDE_BY_SIDE))
 
