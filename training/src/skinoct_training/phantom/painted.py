@@ -17,7 +17,7 @@ from skinoct_training.phantom.chance import chance, log_uniform, uniform
 from skinoct_training.phantom.fields import FloatArray, smooth_noise
 from skinoct_training.phantom.geometry import Surfaces
 from skinoct_training.phantom.spec import Look, Spec
-from skinoct_training.phantom.tissue import attenuation, blend, draw_medium, follow, noise
+from skinoct_training.phantom.tissue import attenuation, blend, depths, draw_medium, follow, noise
 
 LEAST_CHANGE = 0.25
 """Of brightness at the DEJ, as a logarithm: less is hardly seen where texture does not change, too."""
@@ -47,11 +47,8 @@ def _paint_look(rng: np.random.Generator, look: Look) -> Look:
 
 def draw_painted_tissue(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> FloatArray:
     """Return intensity (Z, Y, X), 1 in the mean over all skin in view, attenuation with depth included."""
-    grid, look = spec.grid, spec.look
-    depth = (np.arange(grid.shape[1], dtype=np.float32) + 0.5)[None, :, None] * np.float32(grid.y_um)
-    under_skin = depth - surfaces.skin[:, None]
-    under_corneum = depth - surfaces.corneum[:, None]
-    under_dej = depth - surfaces.dej[:, None]
+    look = spec.look
+    depth, under_skin, under_corneum, under_dej = depths(spec, surfaces)
     share = np.clip(under_corneum / np.maximum(under_corneum - under_dej, 1.0), 0, 1).astype(np.float32)
     corneum = look.corneum * draw_profile(rng, under_skin, log_uniform(rng, 3, 40)) * draw_texture(rng, spec, surfaces)
     epidermis = draw_profile(rng, share, log_uniform(rng, 0.15, 1.0)) * draw_texture(rng, spec, surfaces)

@@ -11,17 +11,14 @@ from skinoct_training.phantom.spec import Spec
 
 def draw_tissue(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> FloatArray:
     """Return intensity (Z, Y, X) relative to the upper epidermis, attenuation with depth included."""
-    grid, look = spec.grid, spec.look
-    depth = (np.arange(grid.shape[1], dtype=np.float32) + 0.5)[None, :, None] * np.float32(grid.y_um)
-    under_skin = depth - surfaces.skin[:, None]
-    under_corneum = depth - surfaces.corneum[:, None]
-    under_dej = depth - surfaces.dej[:, None]
+    look = spec.look
+    depth, under_skin, under_corneum, under_dej = depths(spec, surfaces)
     clouds = 1 + look.clouds * noise(rng, spec, 18.0)
     corneum = look.corneum * (1 + look.corneum_stripes * stripes(rng, spec, surfaces)).clip(0.1)
     epidermis = draw_epidermis(rng, spec, -under_dej, under_corneum) * clouds
     dermis = draw_dermis(rng, spec, under_dej) * (1 + look.clouds * noise(rng, spec, 30.0))
     entrance = 1 + (look.corneum - 1) * 0.4 * np.exp(-np.maximum(under_skin, 0) / 4)
-    tissue = blend(corneum * entrance, epidermis, under_corneum, look.corneum_edge_um)
+    tissue = blend(np.asarray(corneum * entrance, np.float32), epidermis, under_corneum, look.corneum_edge_um)
     tissue = blend(tissue, dermis, under_dej, look.step_edge_um)
     tissue *= 1 + (look.junction - 1) * np.exp(-((under_dej / 2.0) ** 2))
     tissue *= 1 + (look.entrance - 1) * np.exp(-((under_skin / look.entrance_um) ** 2))
@@ -29,6 +26,13 @@ def draw_tissue(rng: np.random.Generator, spec: Spec, surfaces: Surfaces) -> Flo
     tissue *= attenuation(spec, under_skin, under_dej)
     medium = draw_medium(rng, spec, depth, surfaces)
     return np.asarray(np.where(under_skin >= 0, np.maximum(tissue, 0.01), medium), np.float32)
+
+
+def depths(spec: Spec, surfaces: Surfaces) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return how many um pixels lie below the top of the image (1, Y, 1), and below skin, corneum and DEJ (Z, Y, X)."""
+    grid = spec.grid
+    depth = (np.arange(grid.shape[1], dtype=np.float32) + 0.5)[None, :, None] * np.float32(grid.y_um)
+    return depth, depth - surfaces.skin[:, None], depth - surfaces.corneum[:, None], depth - surfaces.dej[:, None]
 
 
 def blend(above: FloatArray, below: FloatArray, depth_um: FloatArray, edge_um: float) -> FloatArray:
