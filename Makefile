@@ -28,12 +28,12 @@ serve: $(STAMP)  ## Run the server with the shipped checkpoints on http://127.0.
 	$(BIN)/skinoct-server serve
 
 test: $(STAMP)  ## Run every fast test (about 15 minutes on two cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$(FAST)" $(SIDE_BY_SIDE)
-	$(BIN)/python -m pytest -m "$(FAST)" $(addprefix --ignore=,$(SIDE_BY_SIDE))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "$(FAST)" $(addprefix --ignore=,$(TIMED))
+	$(BIN)/python -m pytest -m "$(FAST)" $(TIMED)
 
 FAST := not slow and not elsewhere
-# The others measure times. Each worker has a screen and a mouse of its own.
-SIDE_BY_SIDE := tests/models tests/training tests/fiji tests/contract tests/e2e
+# These measure times and run alone; the others run side by side, each worker with a screen and a mouse of its own.
+TIMED := tests/server/test_admission.py tests/server/test_faults.py tests/server/test_http.py
 
 test-elsewhere: $(RAY)/.installed  ## Run the examples for Ray Serve and MATLAB (needs the Debian packages octave and curl)
 	$(BIN)/python -m pytest -m elsewhere tests/contract tests/server
