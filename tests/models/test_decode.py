@@ -282,6 +282,35 @@ def test_a_furrow_does_not_pull_the_dej_up() -> None:
     np.testing.assert_allclose(cut[2], plain[2], atol=1.5)
 
 
+PRICED = DecodeConfig(epidermis_price=96.0, epidermis_um=40.0, row_um=0.9, dej_step_price=20.0)
+
+
+@pytest.mark.parametrize("cut", [20, 35, 60])
+def test_skin_that_lies_above_the_image_says_little_of_the_thickness(cut: int) -> None:
+    """An image that begins below the skin surface: the DEJ is where it is seen, not where the epidermis would end."""
+    lines = skin_lines(4)
+    whole = evidence(lines, certainty=8.0)
+    found, confidence = decode(np.ascontiguousarray(whole[:, :, cut:]), PRICED)
+    seen = lines[2] - cut > 3
+    middle = found[2:].mean(axis=0) + cut
+    assert np.abs(middle - lines[2:].mean(axis=0))[seen].mean() < 1
+    assert confidence[seen].mean() > 0.5
+
+
+def test_a_dej_above_the_image_is_absent_not_invented() -> None:
+    probabilities = np.full((4, 5, ROWS, COLUMNS), 0.0025, np.float32)
+    probabilities[:, 4] = 0.99
+    assert not decode(probabilities, PRICED)[0].any()
+
+
+def test_prices_do_not_make_the_image_surer() -> None:
+    """Confidence is what the image itself says: a line that only its price holds is not believed."""
+    vague = np.full((4, 5, ROWS, COLUMNS), 0.2, np.float32)
+    vague[:, 1, :20] = 0.9
+    vague[:, [0, 2, 3, 4], :20] = 0.025
+    assert decode(vague, PRICED)[1].mean() < 0.3
+
+
 def test_large_images_are_searched_with_fewer_lanes() -> None:
     sizes = ((224, 512), (512, 2048), (1024, 2048), (4096, 4096))
     assert [len(suited_lanes(*size)) for size in sizes] == [8, 4, 2, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from dataclasses import replace
 
@@ -54,6 +55,16 @@ def test_maps_are_a_calibrated_imagej_stack(plane):
         x, y = (tif.pages[0].tags[name].value for name in ("XResolution", "YResolution"))
         assert x[1] / x[0] == pytest.approx(0.9)
         assert y[1] / y[0] == pytest.approx(2.0)
+
+
+def test_maps_invent_no_distance_of_slices(plane):
+    file = io.BytesIO()
+    write_maps(file, dataclasses.replace(plane, pixel_size_um=PixelSize(0.9, 0.9)))
+    file.seek(0)
+    with tifffile.TiffFile(file) as tif:
+        assert tif.imagej_metadata["unit"] == "pixel"
+        assert tif.imagej_metadata["Labels"][0] == "epidermal thickness (um)"
+        assert tif.pages[0].tags["XResolution"].value == tif.pages[0].tags["YResolution"].value == (1, 1)
 
 
 def waves(period: float, amplitude: float, decode: str) -> Segmentation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -221,8 +222,74 @@ def test_other_rois_pass_unchanged() -> None:
 
 def test_three_lines_are_a_question() -> None:
     lines = [thin(f"dej-{y}", [[0, y], [30, y]]) for y in (5, 10, 15)]
-    with pytest.raises(RoiError, match=r"3 lines \(dej-5, dej-10, dej-15\) lie above each other in slice 1"):
+    with pytest.raises(
+        RoiError, match=r"3 lines \(dej-5, dej-10, dej-15\) in slice 1 of RoiSet.zip lie above each other"
+    ):
         lines_to_bands(lines, 5.0)
+
+
+def test_a_line_that_was_added_twice_counts_once() -> None:
+    points = [[0, 10], [20, 12], [39, 10]]
+    once = lines_to_bands([thin("dej-1", points)], 5.0)
+    twice = lines_to_bands([thin("dej-1", points), thin("dej-2", points[::-1])], 5.0)
+    assert [roi.name for roi in twice] == ["dej-1"]
+    np.testing.assert_array_equal(roi_mask(twice[0], (30, 40)), roi_mask(once[0], (30, 40)))
+
+
+def test_an_interrupted_edge_is_one_edge() -> None:
+    upper = [thin("u1", [[0, 10], [18, 10]]), thin("u2", [[22, 10], [39, 10]])]
+    (band,) = lines_to_bands([upper[1], thin("low", [[0, 15], [39, 15]]), upper[0]], 5.0)
+    assert roi_mask(band, (30, 40)).sum() == 5 * 39
+
+
+def test_edges_end_where_the_shorter_one_does() -> None:
+    (band,) = lines_to_bands([thin("up", [[0, 10], [39, 10]]), thin("low", [[3, 15], [36, 15]])], 5.0)
+    mask = roi_mask(band, (30, 40))
+    assert np.flatnonzero(mask.any(axis=0)).tolist() == list(range(4, 37))
+    assert mask.sum() == 5 * 33
+
+
+@pytest.mark.parametrize(
+    ("lower", "why"),
+    [
+        ([[0, 15], [19, 15]], r"2 lines \(up, low\) in slice 1 of RoiSet.zip do not begin and end at the same columns"),
+        ([[0, 75], [39, 75]], r"are 65 px apart, where a band of about 5 px is expected"),
+    ],
+)
+def test_lines_that_are_no_edges_of_one_band_are_a_question(lower: list, why: str) -> None:
+    with pytest.raises(RoiError, match=why):
+        lines_to_bands([thin("up", [[0, 10], [39, 10]]), thin("low", lower)], 5.0)
+
+
+def positioned(name: str, **positions: int) -> Roi:
+    roi = ImagejRoi.frompoints([[1, 1], [5, 1], [5, 5]])
+    roi.name = name
+    for key, value in positions.items():
+        setattr(roi, f"{key}_position", value)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(f"{name}.roi", roi.tobytes())
+    return read_roi_set(file.getvalue())[0]
+
+
+@pytest.mark.parametrize(
+    ("positions", "slice_index"),
+    [
+        ({"c": 1, "z": 1, "t": 5}, 4),
+        ({"c": 1, "z": 3, "t": 1}, 2),
+        ({"c": 9, "z": 1, "t": 1}, 8),
+        ({"c": 1, "z": 1, "t": 1}, 0),
+        ({"t": 2}, 1),
+        ({"c": 1, "z": 3, "t": 2}, 2),
+    ],
+)
+def test_hyperstack_positions_tell_the_slice(positions: dict[str, int], slice_index: int) -> None:
+    assert positioned("dej", **positions).slice_index == slice_index
+
+
+def test_a_slash_in_a_name_is_no_folder() -> None:
+    assert positioned("epidermis/dermis").name == "epidermis/dermis"
+    assert positioned("epidermis/dermis").label is None
 
 
 def test_never_overwrites_unasked(tmp_path: Path) -> None:

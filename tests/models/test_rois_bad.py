@@ -14,7 +14,7 @@ from roifile import ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from skinoct.errors import RoiError, SkinoctError
 from skinoct.labels import Label
-from skinoct.rois import Paths, Roi, rasterize, read_roi_set, require_labels
+from skinoct.rois import Paths, Roi, rasterize, read_roi_set
 
 
 def roi(**fields: object) -> bytes:
@@ -162,11 +162,6 @@ def test_an_overlap_hidden_by_the_dej_is_no_contradiction() -> None:
     rois = [square("epidermis", 0, 0, Label.EPIDERMIS), square("dermis", 0, 3, Label.DERMIS)]
     band = Roi("dej", Label.DEJ, 0, Paths((np.array([[0.0, 2], [8, 2], [8, 7], [0, 7]]),)))
     assert (rasterize([*rois, band], (1, 16, 20))[0, 2:7, :8] == Label.DEJ).all()
-
-
-def test_require_labels_names_the_first_without() -> None:
-    with pytest.raises(RoiError, match="ROI x in"):
-        require_labels([square("dej", 0, 0, Label.DEJ), square("x", 0, 0, None)])
 
 
 def test_damaged_anywhere() -> None:

@@ -101,15 +101,17 @@ def composite(random: Random, subpixel: bool) -> ImagejRoi:
     )
 
 
-def rotated(subtype: ROI_SUBTYPE) -> Callable[[Random, bool], bytes]:
+def rotated(subtype: ROI_SUBTYPE, kind: ROI_TYPE = ROI_TYPE.FREEHAND) -> Callable[[Random, bool], bytes]:
     """An ellipse or rotated rectangle: an axis, and a number where roifile knows other fields."""
 
     def make(random: Random, subpixel: bool) -> bytes:
         (x1, y1), (x2, y2) = vertices(random, 2, subpixel).tolist()
         roi = ImagejRoi.frompoints(np.array([[0, 0], [9, 0], [9, 9]]), name="x")
-        roi.subtype, roi.x1, roi.y1, roi.x2, roi.y2 = subtype, x1, y1, x2, y2
+        roi.roitype = kind
+        roi.subtype = subtype
         number = random.uniform(0.1, 1) if subtype == ROI_SUBTYPE.ELLIPSE else random.uniform(1, 30)
         data = bytearray(roi.tobytes())
+        data[18:34] = struct.pack(">4f", x1, y1, x2, y2)
         data[52:56] = struct.pack(">f", number)
         return bytes(data)
 
@@ -168,6 +170,19 @@ def test_every_type_covers_what_imagej_fills(tmp_path: Path, ask_imagej: Callabl
             wrong.setdefault((kind, subpixel), []).append(difference)
     assert not wrong
     assert expected.any(axis=(1, 2)).mean() > 0.5
+
+
+def test_rotated_rectangles_of_imagej_1_54_are_those_of_before() -> None:
+    """It writes them as polygons, which older versions read by their corners; so they are no kind above."""
+    before, now = (
+        [rotated(ROI_SUBTYPE.ROTATED_RECT, kind)(np.random.default_rng(seed), True) for seed in range(20)]
+        for kind in (ROI_TYPE.FREEHAND, ROI_TYPE.POLYGON)
+    )
+    expected, found = (
+        np.stack([roi_mask(roi, (HEIGHT, WIDTH)) for roi in read_roi_set(zipped(rois))]) for rois in (before, now)
+    )
+    assert expected.any(axis=(1, 2)).mean() > 0.5
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.imagej

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from skinoct.errors import SkinoctError, TomogramError
-from skinoct.tomogram import check_voxels, read_tomogram
+from skinoct.tomogram import read_tomogram
 
 
 def stack(dtype: type = np.uint8, shape: tuple[int, ...] = (4, 8, 9)) -> np.ndarray:
@@ -140,12 +140,25 @@ def test_nan_is_refused_wherever_it_lies() -> None:
         tomogram.voxels[1:4]
 
 
-def test_check_voxels_for_arrays() -> None:
-    check_voxels(stack(np.float32), "mine")
-    with pytest.raises(TomogramError, match="Slice 3 of mine"):
-        check_voxels(with_nan(np.nan), "mine")
-    with pytest.raises(TomogramError, match="mine has the value 1"):
-        check_voxels(np.ones((2, 3, 4), np.float32), "mine")
+def test_slices_that_a_description_forgets_are_not_lost() -> None:
+    voxels = stack(shape=(6, 24, 40))
+    described = tiff(voxels, ome=True, photometric="minisblack", metadata={"axes": "ZYX"})
+    fewer = described.replace(b'SizeZ="6"', b'SizeZ="3"')
+    with pytest.raises(TomogramError, match=r"does not say where|tells of 3 slices, but the file holds 6"):
+        read_tomogram(fewer)
+    alone = tiff(voxels[:1], photometric="minisblack", metadata=None, description="ImageJ=1.54p\nslices=6\n")
+    with pytest.raises(TomogramError, match="cut off"):
+        read_tomogram(alone)
+
+
+def test_one_file_of_an_ome_set_names_the_others() -> None:
+    part = tiff(
+        stack(), photometric="minisblack", metadata=None,
+        description='<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<BinaryOnly MetadataFile="all.ome.tif" UUID="urn:uuid:1"/></OME>',
+    )  # fmt: skip
+    with pytest.raises(TomogramError, match=r"one file of several, described in all\.ome\.tif"):
+        read_tomogram(part)
 
 
 VARIANTS = {

@@ -131,6 +131,33 @@ def test_imagej_stack_with_one_directory(tmp_path: Path) -> None:
         read_tomogram(path)
 
 
+def test_tifffiles_truncated_stacks_are_whole() -> None:
+    voxels = stack(np.uint16)
+    tomogram = read_tomogram(tiff(voxels, photometric="minisblack", truncate=True))
+    np.testing.assert_array_equal(tomogram.voxels[:], voxels)
+
+
+def test_more_channels_than_imagej_shows_are_slices() -> None:
+    voxels = stack(np.uint8, (9, 20, 30))
+    tomogram = read_tomogram(tiff(voxels, imagej=True, metadata={"axes": "CYX"}))
+    assert tomogram.axis == "I"
+    np.testing.assert_array_equal(tomogram.voxels[:], voxels)
+
+
+def test_strips_are_read_in_the_order_that_the_directory_says() -> None:
+    voxels = stack(np.uint8, (2, 20, 30))
+    whole = tiff(voxels, **PLAIN, rowsperstrip=5)
+    with tifffile.TiffFile(io.BytesIO(whole)) as opened:
+        page = opened.pages[1]
+        offsets, place = page.dataoffsets, page.tags["StripOffsets"].valueoffset
+    turned = [offsets[n] for n in (3, 0, 2, 1)]
+    changed = bytearray(whole)
+    changed[place : place + 16] = np.array(turned, "<u4").tobytes()
+    for strip, offset in enumerate(turned):
+        changed[offset : offset + 150] = voxels[1, 5 * strip : 5 * strip + 5].tobytes()
+    np.testing.assert_array_equal(read_tomogram(bytes(changed)).voxels[:], voxels)
+
+
 def test_beyond_4_gb_without_reading_it(tmp_path: Path) -> None:
     """A sparse file of 5 GB: the last slice is found where it must be."""
     path = tmp_path / "5gb.tif"

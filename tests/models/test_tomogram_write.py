@@ -83,6 +83,29 @@ def test_never_overwrites_unasked(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["precious.tif"]
 
 
+def test_a_link_stays_and_what_it_points_to_is_kept_or_replaced(tmp_path: Path) -> None:
+    there, link = tmp_path / "there.tif", tmp_path / "link.tif"
+    link.symlink_to(there)
+    with pytest.raises(OptionError, match="exists already"):
+        write_tomogram(link, labels())
+    write_tomogram(link, labels(), overwrite=True)
+    assert link.is_symlink()
+    assert read_tomogram(there).shape == labels().shape
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("skinoct.output_file.tempfile.mkstemp", refuse)
+    with pytest.raises(OptionError, match=r"Nothing can be written to the folder .* \(Permission denied\)"):
+        write_tomogram(tmp_path / "a.tif", labels())
+
+
+def test_the_longest_name_of_a_file(tmp_path: Path) -> None:
+    write_tomogram(tmp_path / ("n" * 251 + ".tif"), labels())
+
+
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TomogramError):
         write_labels(tmp_path / "half.tif", [labels()[:2]], labels().shape)

@@ -48,6 +48,10 @@ LEAST_SHOWN = 0.1
 FURROW_PAIRS = 31
 """Pairs of columns, twice as wide as most furrows, over which the skin is leveled before its distance to the DEJ is
 judged."""
+UNSEEN_SHARE = 0.2
+"""Of the price of a thin epidermis, where its surface lies above the image."""
+UNSEEN_MOST = 60.0
+"""The highest price of it there, in log probability: as much as fifteen rows of which the network is sure."""
 COLUMNS = 2
 """Columns of the network that are searched as one."""
 
@@ -271,10 +275,14 @@ def _search_lanes(
     skin, _ = best_line(above_skin, config.surface_step_price, 0, lanes)
     score = band_scores(above_dej, below, band, lanes)
     del above_dej, below
+    charged = score
     if config.row_um is not None and config.epidermis_price > 0:
         around = _level_skin(skin, above_skin, score, band, config, slices, lanes)
-        charge_thickness(score, around, band, thickness_prices(config, rows) * COLUMNS, lanes)
-    dej_row, best = best_line(score, config.dej_step_price, config.dej_reach * COLUMNS, lanes)
+        prices = thickness_prices(config, rows)
+        least = least_thickness_prices(prices)
+        charged = charge_thickness(score, around, band, prices * COLUMNS, least * COLUMNS, lanes)
+    dej_row, best = best_line(charged, config.dej_step_price, config.dej_reach * COLUMNS, lanes)
+    del charged
     confidence = column_confidence(score, best, band, config.temperature * COLUMNS, lanes)
     del score
     # Line positions count from ``band`` rows above the image: the band may begin out of view.
@@ -373,13 +381,22 @@ def _fill_logs(log: FloatArray, image: FloatArray, config: DecodeConfig) -> None
 def thickness_prices(config: DecodeConfig, rows: int) -> FloatArray:
     """Return the price of each thickness of the epidermis from 0 to ``rows`` rows, that of a log-normal distribution.
 
-    It is little beside what the network says, and keeps a network that sees a microscope for the first time, and says
-    nothing, from epidermis that no skin has.
+    It keeps a network that sees a microscope for the first time, and says nothing, from epidermis that no skin has.
     """
     assert config.row_um is not None
     thickness_um = np.maximum(np.arange(rows + 1), 1) * config.row_um
     deviations = np.log(thickness_um / config.epidermis_um) / config.epidermis_spread
     return np.asarray(0.5 * config.epidermis_price * deviations**2, np.float32)
+
+
+def least_thickness_prices(prices: FloatArray) -> FloatArray:
+    """Return the prices where not all of the epidermis is in view, so that its thickness is at least what is seen.
+
+    Too few rows seen say little then: the image may begin below the skin surface. They are given a share of their price
+    and a bound to it, so that a network that is sure of dermis at the top of the image is believed.
+    """
+    fewer = np.arange(len(prices)) < prices.argmin()
+    return np.asarray(np.where(fewer, np.minimum(prices * UNSEEN_SHARE, UNSEEN_MOST), prices), np.float32)
 
 
 def typical_thickness(boundaries: FloatArray, confidence: FloatArray, rows: int) -> float | None:

@@ -231,28 +231,40 @@ def band_scores(above_dej: FloatArray, below: FloatArray, band: int, lanes: Lane
 
 
 @compiled
-def charge_thickness(score: FloatArray, skin: FloatArray, band: int, price: FloatArray, lanes: Lanes) -> None:
-    """Take off, in place, what a thickness of the epidermis costs.
+def charge_thickness(
+    score: FloatArray, skin: FloatArray, band: int, price: FloatArray, least_price: FloatArray, lanes: Lanes
+) -> FloatArray:
+    """Take off what a thickness of the epidermis costs.
 
     Parameters
     ----------
     score : float32, shape (X, band + Y + 1, lanes)
         From ``band_scores``.
     skin : float32, shape (X, lanes)
-        Row of the skin surface.
+        Row of the skin surface; 0 where it is out of view.
     band : int
         Rows of the band.
     price : float32, shape (n,)
         Of each number of rows from the skin surface to the middle of the DEJ.
+    least_price : float32, shape (n,)
+        The same where the skin surface lies above the image, or the DEJ below it: there are more rows than are seen.
     lanes : tuple
+
+    Returns
+    -------
+    float32, shape (X, band + Y + 1, lanes)
     """
     columns, positions, _ = score.shape
+    last = len(price) - 1
+    charged = np.empty_like(score)
     for x in range(columns):
         for i in range(positions):
             for lane in range(len(lanes)):
                 thickness = i - np.float32(0.5) * band - skin[x, lane]
-                at = int(max(thickness, np.float32(0)))
-                score[x, i, lane] -= price[at if at < len(price) else len(price) - 1]
+                at = min(int(max(thickness, np.float32(0))), last)
+                out_of_view = skin[x, lane] < np.float32(0.5) or i == positions - 1
+                charged[x, i, lane] = score[x, i, lane] - (least_price[at] if out_of_view else price[at])
+    return charged
 
 
 @compiled

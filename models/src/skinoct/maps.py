@@ -37,11 +37,14 @@ def en_face(segmentation: Segmentation) -> FloatArray:
 
 
 def write_maps(file: BinaryIO, segmentation: Segmentation) -> None:
-    """Write the maps as an ImageJ TIFF of three labeled slices, calibrated along x and across slices."""
+    """Write the maps as an ImageJ TIFF of three labeled slices, calibrated along x and across slices.
+
+    Not calibrated where the distance of slices is unknown: areas and distances on the map would be invented.
+    """
     size = segmentation.pixel_size_um
-    unit = "micron" if size is not None else "pixel"
-    across = (size.z or size.x) if size is not None else 1.0
-    along = size.x if size is not None else 1.0
+    unit, along, across = "pixel", 1.0, 1.0
+    if size is not None and size.z is not None:
+        unit, along, across = "micron", size.x, size.z
     lengths = "um" if size is not None else "pixels"
     labels = [
         f"{NAMES[THICKNESS]} ({lengths})",

@@ -25,6 +25,8 @@ from skinoct.tomogram_types import PixelSize
 SMOOTHING_UM = 2.0
 PROMINENCE_UM = 5.0
 GAP_CONFIDENCE = 0.3
+_LEAST_SLICES = 3
+"""Of a surface in space."""
 _MIN_AREA_MM2 = 0.01
 """Papillae are not counted in less: that is not even one of them on most skin."""
 
@@ -326,7 +328,7 @@ def _in_space(columns: _Columns, height: Map, smoothing_um: float, prominence_um
     """Measure the DEJ as a surface; None without the distance of slices."""
     size, known = columns.size, columns.known
     nothing: dict[str, float | None] = {"area_ratio": None, "papillae_per_mm2": None}
-    if size is None or size.z is None or known.shape[0] < 3 or known.shape[1] < 3 or not known.any():
+    if size is None or size.z is None or min(known.shape) < _LEAST_SLICES or not known.any():
         return nothing
     level = surface.remove_plane(height, known)
     level = surface.smooth(level, known, (smoothing_um / size.z, smoothing_um / size.x))
@@ -345,6 +347,7 @@ def _in_space(columns: _Columns, height: Map, smoothing_um: float, prominence_um
 def _notes(columns: _Columns) -> list[str]:
     """Say in words why values are missing."""
     notes = []
+    slices = len(columns.known)
     if not columns.known.any():
         notes.append("No DEJ is in view, so nothing of it is measured.")
     elif np.isnan(columns.relative_thickness).all():
@@ -356,4 +359,16 @@ def _notes(columns: _Columns) -> list[str]:
             "The distance of slices is unknown, so area ratio and papillae are not measured. "
             "Set the voxel depth in ImageJ (Image > Properties)."
         )
+    elif columns.known.any() and slices < _LEAST_SLICES:
+        notes.append(f"Area ratio and papillae need {_LEAST_SLICES} slices or more; here are {slices}.")
+    elif columns.known.any() and _area_mm2(columns.known, columns.size) < _MIN_AREA_MM2:
+        notes.append(f"Papillae are counted on {_MIN_AREA_MM2:g} mm2 or more of DEJ; less is in view.")
+    if columns.known.any() and columns.known.sum(axis=1).max() < surface.MIN_COLUMNS:
+        notes.append(
+            f"The shape of the DEJ is measured in slices that show {surface.MIN_COLUMNS} columns of it or more."
+        )
     return notes
+
+
+def _area_mm2(known: Mask, size: PixelSize) -> float:
+    return float(known.sum()) * (size.z or 0.0) * size.x * 1e-6

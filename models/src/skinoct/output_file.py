@@ -19,17 +19,24 @@ def open_output(target: str | Path | BinaryIO, *, overwrite: bool = False) -> It
     Raises
     ------
     OptionError
-        When the path exists and ``overwrite`` is False (kind ``file-exists``), or its folder does not exist
-        (kind ``no-such-folder``).
+        When the path exists and ``overwrite`` is False (kind ``file-exists``), its folder does not exist
+        (kind ``no-such-folder``) or nothing can be written there (kind ``not-writable``).
     """
     if not isinstance(target, str | Path):
         yield target
         return
     path = Path(target)
     _check_free(path, overwrite)
+    path = path.resolve()  # a link stays, and what it points to is replaced
     if not path.parent.is_dir():
         raise OptionError(f"There is no folder {path.parent}. Create it first.", kind="no-such-folder")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".skinoct-", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise OptionError(
+            f"Nothing can be written to the folder {path.parent} ({error.strerror}). Choose another one.",
+            kind="not-writable",
+        ) from None
     part = Path(name)
     try:
         os.close(handle)
@@ -45,7 +52,7 @@ def open_output(target: str | Path | BinaryIO, *, overwrite: bool = False) -> It
 def _check_free(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise OptionError(f"{path} is a folder. Give the name of a file.", kind="file-exists")
-    if path.exists() and not overwrite:
+    if (path.exists() or path.is_symlink()) and not overwrite:
         raise OptionError(
             f"{path} exists already and is left as it is. Choose another name or allow overwriting.",
             kind="file-exists",

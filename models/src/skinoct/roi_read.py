@@ -27,6 +27,8 @@ _SLICE_IN_NAME = re.compile(r"(\d{4,6})-\d{4,6}-\d{4,6}(?:-\d+)?")
 
 _AREAS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
 _ROTATED = (ROI_SUBTYPE.ELLIPSE, ROI_SUBTYPE.ROTATED_RECT)
+_AXIS_OFFSET = 18
+"""Where a .roi file keeps the ends of the axis of an ellipse or a rotated rectangle."""
 _PARAMETER_OFFSET = 52
 """Where a .roi file keeps the aspect ratio of an ellipse or the width of a rotated rectangle."""
 _LINES = (ROI_TYPE.FREELINE, ROI_TYPE.POLYLINE, ROI_TYPE.LINE)
@@ -37,8 +39,8 @@ def read_roi_set(source: str | Path | bytes | BinaryIO, *, name: str | None = No
     """Read a RoiSet.zip or a single .roi file.
 
     The class comes from the name (``dej-0012``), else from the group (1 to 5). The slice comes from the
-    position in the header, else from the z position, else from the t position, else from a name such as
-    ``0012-0100-0256``, else it is None.
+    position in the header, else from the first of z, t and channel position that is not 1, else from a name such
+    as ``0012-0100-0256``, else it is None.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def read_roi_set(source: str | Path | bytes | BinaryIO, *, name: str | None = No
             f"{file} is neither a RoiSet.zip nor a .roi file. Save the ROIs in ImageJ's ROI Manager (More > Save).",
             kind="not-an-roi-set",
         )
-    rois = [_decode(content, _stem(entry), file) for entry, content in zip_entries(data, file)]
+    rois = [_decode(content, entry, file) for entry, content in zip_entries(data, file)]
     if not rois:
         raise RoiError(
             f"{file} holds no ROIs. Save the set again from ImageJ's ROI Manager (More > Save).",
@@ -76,22 +78,26 @@ def _content(source: str | Path | bytes | BinaryIO, name: str | None) -> tuple[b
         raise RoiError(f"{path} cannot be read ({error.strerror}). Check the path.", kind="no-such-file") from None
 
 
-def _stem(entry: str) -> str:
-    base = entry.replace("\\", "/").rsplit("/", 1)[-1]
-    return base[:-4] if base.lower().endswith(".roi") else base
+def _entry_name(entry: str, own: str) -> str:
+    """Return the name of the ROI in an entry of a zip: without its folders, but not without what it is called itself.
+
+    ImageJ writes an ROI named ``epidermis/dermis`` to an entry ``epidermis/dermis.roi``.
+    """
+    stem = entry[:-4] if entry.lower().endswith(".roi") else entry
+    return stem if stem == own else stem.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def _decode(data: bytes, name: str, file: str, *, single: bool = False) -> Roi:
-    """Decode one ROI; ``name`` is its entry's, which is what the ROI Manager shows."""
+def _decode(data: bytes, entry: str, file: str, *, single: bool = False) -> Roi:
+    """Decode one ROI; the name of its entry is what the ROI Manager shows."""
     try:
         raw = ImagejRoi.frombytes(data)
     except (ValueError, TypeError, LookupError, OverflowError, MemoryError, struct.error):
         raise RoiError(
-            f"{name} in {file} is not an ImageJ ROI, or a damaged one. Remove it from the set and save the set again.",
+            f"{_entry_name(entry, '')} in {file} is not an ImageJ ROI, or a damaged one. "
+            "Remove it from the set and save the set again.",
             kind="not-an-roi",
         ) from None
-    if single and raw.name:
-        name = raw.name
+    name = raw.name if single and raw.name else _entry_name(entry, raw.name)
     try:
         shape = _shape(raw, data, f"ROI {name} in {file}")
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -109,9 +115,11 @@ def _label(raw: ImagejRoi, name: str) -> Label | None:
 
 
 def _slice_index(raw: ImagejRoi, name: str) -> int | None:
-    for position in (raw.position, raw.z_position, raw.t_position):
-        if position > 0:
-            return position - 1
+    if raw.position > 0:
+        return int(raw.position) - 1
+    positions = [int(p) for p in (raw.z_position, raw.t_position, raw.c_position) if p > 0]
+    if positions:  # all of them are told of an ROI in a hyperstack, and 1 along the axes that it does not have
+        return next((p for p in positions if p > 1), 1) - 1
     for text in (name, raw.name):
         match = _SLICE_IN_NAME.fullmatch(text)
         if match and int(match[1]) > 0:
@@ -124,7 +132,7 @@ def _shape(raw: ImagejRoi, data: bytes, who: str) -> Paths | Oval | Stroke:
         if raw.multi_coordinates is None:
             raise ValueError("a composite without paths")
         return Paths(_checked(flatten_composite(raw.multi_coordinates), who))
-    if raw.subtype in _ROTATED and raw.roitype == ROI_TYPE.FREEHAND:
+    if raw.subtype in _ROTATED and raw.roitype in (ROI_TYPE.FREEHAND, ROI_TYPE.POLYGON):  # ImageJ 1.54 writes polygons
         return Paths(_checked((_rotated(raw, data),), who))
     if raw.subtype == ROI_SUBTYPE.UNDEFINED:
         if raw.roitype == ROI_TYPE.RECT:
@@ -144,7 +152,8 @@ def _shape(raw: ImagejRoi, data: bytes, who: str) -> Paths | Oval | Stroke:
 
 def _rotated(raw: ImagejRoi, data: bytes) -> Points:
     """Read an ellipse or a rotated rectangle, both kept as a line and a number."""
-    start, end = np.array([[raw.x1, raw.y1], [raw.x2, raw.y2]], np.float64)
+    # roifile reads the line of freehand ROIs only.
+    start, end = np.array(struct.unpack_from(">4f", data, _AXIS_OFFSET), np.float64).reshape(2, 2)
     (number,) = struct.unpack_from(">f", data, _PARAMETER_OFFSET)
     if not (np.isfinite([*start, *end, number]).all() and (start != end).any()):
         raise ValueError("no axis")

@@ -6,7 +6,6 @@ use pixel centers, as ImageJ does since 1.52u: the point (10, 10) lies in the mi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,12 +79,6 @@ def required_label(roi: Roi) -> Label:
             kind="unknown-class",
         )
     return roi.label
-
-
-def require_labels(rois: Iterable[Roi]) -> None:
-    """Raise ``RoiError`` at the first ROI without a class; see ``required_label``."""
-    for roi in rois:
-        required_label(roi)
 
 
 def required_slice(roi: Roi, slices: int) -> int:

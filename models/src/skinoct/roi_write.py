@@ -17,6 +17,8 @@ from skinoct.output_file import open_output
 from skinoct.roi_types import Oval, Paths, Points, Roi, Stroke
 
 _OPAQUE, _TRANSLUCENT = 255, 64
+_FARTHEST_PX = 65535
+"""The largest coordinate that fits into the header of an ROI."""
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 """Time of all entries, so that the same ROIs make the same file."""
 
@@ -33,7 +35,8 @@ def write_roi_set(target: str | Path | BinaryIO, rois: Iterable[Roi], *, overwri
     Raises
     ------
     RoiError
-        When there are no ROIs (kind ``empty-roi-set``): ImageJ cannot open an empty set.
+        When there are no ROIs (kind ``empty-roi-set``): ImageJ cannot open an empty set; or one lies farther out than
+        ImageJ can tell (kind ``image-too-large``).
     OptionError
         When the file exists and ``overwrite`` is False.
     """
@@ -82,6 +85,11 @@ def _argb(label: Label, alpha: int) -> bytes:
 
 
 def _set_box(raw: ImagejRoi, left: int, top: int, right: int, bottom: int) -> None:
+    if max(left, top, right, bottom) > _FARTHEST_PX:
+        raise RoiError(
+            f"ImageJ keeps ROIs in images of up to {_FARTHEST_PX} pixels a side only. Take the label TIFF instead.",
+            kind="image-too-large",
+        )
     raw.left, raw.top, raw.right, raw.bottom = left, top, right, bottom
 
 

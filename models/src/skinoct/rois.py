@@ -11,7 +11,7 @@ from skinoct.roi_lines import lines_to_bands
 from skinoct.roi_raster import rasterize
 from skinoct.roi_read import read_roi_set
 from skinoct.roi_trace import trace, trace_mask
-from skinoct.roi_types import Oval, Paths, Roi, Stroke, require_labels, required_label, required_slice
+from skinoct.roi_types import Oval, Paths, Roi, Stroke, required_label, required_slice
 from skinoct.roi_write import write_roi_set
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "lines_to_bands",
     "rasterize",
     "read_roi_set",
-    "require_labels",
     "required_label",
     "required_slice",
     "roi_mask",

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from skinoct.errors import TomogramError
 from skinoct.tiff_structure import MAGICS
-from skinoct.tomogram_check import CheckedVoxels, check_not_constant, check_voxels, iter_blocks
+from skinoct.tomogram_check import CheckedVoxels, check_not_constant, iter_blocks
 from skinoct.tomogram_npy import MAGIC, read_npy
 from skinoct.tomogram_source import Source
 from skinoct.tomogram_tiff import read_tiff
@@ -24,7 +24,6 @@ __all__ = [
     "SliceAxis",
     "Tomogram",
     "Voxels",
-    "check_voxels",
     "iter_blocks",
     "read_tomogram",
     "write_labels",
@@ -45,8 +44,8 @@ def read_tomogram(source: str | Path | bytes | BinaryIO, *, name: str | None = N
     """Open a tomogram; the content decides about the format, not the extension.
 
     8- and 16-bit voxels stay what they are, signed 16-bit moves up by 32768 as in ImageJ, floats become
-    float32. A palette (LUT) counts as gray: its indices are the voxels. Min-is-white TIFFs are inverted,
-    except ImageJ's, where an inverted LUT is only a way of looking. Slices are read when asked for, and
+    float32. A palette (LUT) counts as gray: its indices are the voxels. Unsigned min-is-white TIFFs are
+    inverted, except ImageJ's, where an inverted LUT is only a way of looking. Slices are read when asked for, and
     reading one with NaN or infinity raises then.
 
     Parameters

@@ -108,20 +108,3 @@ def check_not_constant(voxels: Voxels, name: str) -> None:
         "Check that the recording was exported correctly.",
         kind="constant-image",
     )
-
-
-def check_voxels(voxels: Voxels, name: str) -> None:
-    """Pass once through a stack and refuse NaN, infinity and a constant image.
-
-    For arrays that did not come from ``read_tomogram``, which checks while it reads.
-
-    Raises
-    ------
-    TomogramError
-        Naming the slice (kinds ``not-finite``, ``constant-image``, ``voxel-type``).
-    """
-    checked = CheckedVoxels(voxels, name)
-    check_not_constant(checked, name)
-    if checked.dtype.kind == "f":
-        for _ in iter_blocks(checked):
-            pass

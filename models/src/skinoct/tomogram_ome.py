@@ -37,6 +37,12 @@ def read_ome(description: str, name: str) -> OmeStack:
         raise TomogramError(
             f"The OME-XML in {name} is damaged. Open it in Fiji and save it as a TIFF.", kind="damaged-tiff"
         ) from None
+    if (whole := root.find("{*}BinaryOnly")) is not None:
+        raise TomogramError(
+            f"{name} is one file of several, described in {whole.get('MetadataFile', 'another one')}. Open that in "
+            "Fiji and save one TIFF stack.",
+            kind="several-files",
+        )
     images = root.findall("{*}Image/{*}Pixels")
     if len(images) != 1:
         raise TomogramError(

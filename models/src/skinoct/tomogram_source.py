@@ -37,7 +37,11 @@ class Source:
     def open(self) -> Iterator[BinaryIO]:
         """Give a seekable binary file; an open file of the caller's is locked meanwhile and left open."""
         if isinstance(self._source, Path):
-            with self._source.open("rb") as handle:
+            try:
+                handle = self._source.open("rb")
+            except OSError as error:
+                raise _unreadable(self.name, error) from None
+            with handle:
                 yield handle
         elif isinstance(self._source, bytes):
             yield io.BytesIO(self._source)
@@ -72,6 +76,8 @@ def _file_size(path: Path, name: str) -> int:
     except FileNotFoundError:
         raise TomogramError(f"There is no file {path}. Check the path.", kind="no-such-file") from None
     except OSError as error:
-        raise TomogramError(
-            f"{name} cannot be opened ({error.strerror}). Check its permissions.", kind="unreadable-file"
-        ) from None
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: OSError) -> TomogramError:
+    return TomogramError(f"{name} cannot be opened ({error.strerror}). Check its permissions.", kind="unreadable-file")

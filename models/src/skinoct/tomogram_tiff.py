@@ -6,7 +6,9 @@ that a tomogram of any length takes the memory of the slices in use.
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ _COMPRESSIONS = (1, 5, 7, 8, 32773, 32946, 50000)
 
 _LARGEST_PAGE = 1 << 28
 """Bytes of a slice: 16384 x 16384 pixels of 8 bits."""
+MOST_CHANNELS = 7
+"""More than ImageJ shows as channels: a stack of more was saved without saying along which axis its slices lie."""
 _DEFECTS = (
     ValueError,
     TypeError,
@@ -99,7 +103,7 @@ class _TiffVoxels:
 
     def _fill(self, image: npt.NDArray[Any], parts: list[bytes], index: int) -> None:
         layout = self._layout
-        if layout.raw:
+        if layout.raw and len(parts) == 1:
             image[:] = np.frombuffer(parts[0], layout.dtype).reshape(image.shape)
         else:
             try:
@@ -155,7 +159,9 @@ def _read_stack(tif: tifffile.TiffFile, count: int, source: Source) -> Tomogram:
     meta = (tif.imagej_metadata or {}) if first.is_imagej else {}
     announced = _imagej_count(meta, source.name)
     ome = read_ome(first.description, source.name) if first.is_ome else None
-    if first.is_imagej and count == 1 and announced > 1:
+    if first.is_shaped and count == 1:
+        announced = _shaped_count(first)
+    if count == 1 and announced > 1:
         pages = _virtual_pages(first, layout, announced, source)
     else:
         pages = _pages(tif, count, layout, source)
@@ -242,7 +248,7 @@ def _check_same(page: tifffile.TiffPage, first: tifffile.TiffPage, index: int, n
 
 def _segments(page: tifffile.TiffPage, layout: _Layout, index: int, source: Source) -> Segments:
     """Return offsets and counts of a page's strips or tiles, all within the file."""
-    if layout.raw and page.dataoffsets:
+    if layout.raw and page.dataoffsets and _in_a_row(page):
         segments = np.array([[page.dataoffsets[0], layout.nbytes]], np.int64)
     else:
         expected = int(np.prod(page.chunked))
@@ -254,11 +260,17 @@ def _segments(page: tifffile.TiffPage, layout: _Layout, index: int, source: Sour
     return segments
 
 
-def _virtual_pages(first: tifffile.TiffPage, layout: _Layout, announced: int, source: Source) -> list[Segments]:
-    """Locate the slices of an ImageJ file that has a directory for the first one only.
+def _in_a_row(page: tifffile.TiffPage) -> bool:
+    """Tell whether the strips of a page follow one another, so that they can be read as one."""
+    ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    return list(page.dataoffsets[1:]) == ends[:-1]
 
-    ImageJ writes stacks beyond 4 GB like this, and tifffile writes every ImageJ stack so: the pixels of all
-    slices follow one another from the first slice's offset.
+
+def _virtual_pages(first: tifffile.TiffPage, layout: _Layout, announced: int, source: Source) -> list[Segments]:
+    """Locate the slices of a file that has a directory for the first one only.
+
+    ImageJ writes stacks beyond 4 GB like this, and tifffile writes every ImageJ stack and what it calls truncated so:
+    the pixels of all slices follow one another from the first slice's offset.
     """
     if not layout.raw:
         raise TomogramError(
@@ -275,6 +287,8 @@ def _virtual_pages(first: tifffile.TiffPage, layout: _Layout, announced: int, so
 def _imagej_count(meta: dict[str, Any], name: str) -> int:
     """Return the number of slices that ImageJ's description announces, 1 without one."""
     channels, slices, frames, images = (_count(meta, key) for key in ("channels", "slices", "frames", "images"))
+    if channels > MOST_CHANNELS and slices == frames == 1:
+        return max(images, channels)
     if channels > 1:
         raise _multi_channel(name)
     if slices > 1 and frames > 1:
@@ -283,7 +297,13 @@ def _imagej_count(meta: dict[str, Any], name: str) -> int:
             "(ImageJ: Image > Duplicate with one frame).",
             kind="dimensions",
         )
-    return images
+    return max(images, slices, frames)
+
+
+def _shaped_count(page: tifffile.TiffPage) -> int:
+    """Return the number of slices that tifffile's own description announces."""
+    shape = json.loads(page.shaped_description or "{}").get("shape", [])
+    return max(1, math.prod(shape) // (page.imagelength * page.imagewidth)) if shape else 1
 
 
 def _count(meta: dict[str, Any], key: str) -> int:
@@ -298,6 +318,12 @@ def _imagej_axis(meta: dict[str, Any]) -> SliceAxis:
 
 
 def _in_ome_order(pages: list[Segments], ome: OmeStack, name: str) -> list[Segments]:
+    if len(ome.directories) < len(pages) and max(ome.directories) < len(pages):
+        raise TomogramError(
+            f"The OME-XML in {name} tells of {len(ome.directories)} slices, but the file holds {len(pages)}. Open it "
+            "in Fiji and save it as a TIFF.",
+            kind="dimensions",
+        )
     if max(ome.directories) >= len(pages):
         raise TomogramError(
             f"{name} announces {len(ome.directories)} slices and holds {len(pages)}. Copy or save it again.",
@@ -325,6 +351,6 @@ def _pixel_size(
 def _multi_channel(name: str) -> TomogramError:
     return TomogramError(
         f"{name} has more than one channel. Save the channel that holds the OCT signal alone "
-        "(ImageJ: Image > Color > Split Channels).",
+        "(ImageJ: Image > Color > Split Channels), or tell ImageJ that its channels are slices (Image > Properties).",
         kind="multi-channel",
     )
