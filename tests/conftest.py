@@ -161,7 +161,8 @@ def make_checkpoint() -> Callable[..., Path]:
     def make(folder: Path, seed: int = 0, **card: Any) -> Path:
         import torch
 
-        from skinoct.checkpoint import Architecture, Card, save_checkpoint
+        from skinoct.checkpoint import Architecture, Card
+        from skinoct.checkpoint_write import save_checkpoint
         from skinoct.unet import UNet, UNetConfig
 
         with torch.random.fork_rng():

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from skinoct import checkpoint as cp
-from skinoct.checkpoint import Architecture, Card, load_checkpoint, save_checkpoint
+from skinoct.checkpoint import Architecture, Card, load_checkpoint
+from skinoct.checkpoint_write import README_FILE, describe, save_checkpoint
+from skinoct.decode_config import DecodeConfig
 from skinoct.engines import expected_golden
 from skinoct.engines.torch_engine import build_network, compute_golden
 from skinoct.errors import CheckpointError, OptionError, UnknownModelError
+from skinoct.intensity import IntensityConfig
 from skinoct.unet import UNet, UNetConfig
 
 CONFIG = UNetConfig(in_slices=3, stem=(2, 2), widths=(4, 6))
@@ -47,7 +50,7 @@ def test_what_is_saved_is_loaded(saved: Path) -> None:
     )
     assert loaded.weights.keys() == weights.keys()
     assert all(torch.equal(loaded.weights[k], weights[k]) for k in weights)
-    assert loaded.identity.sha256 == loaded.card.weights_sha256
+    assert loaded.identity.sha256 == loaded.card.fingerprint
     build_network(loaded)
 
 
@@ -55,6 +58,31 @@ def test_the_same_checkpoint_has_the_same_bytes(saved: Path, tmp_path: Path) -> 
     again = save_checkpoint(tmp_path / "again", make_card(), load_checkpoint(saved).weights)
     assert (saved / cp.WEIGHTS_FILE).read_bytes() == (tmp_path / "again" / cp.WEIGHTS_FILE).read_bytes()
     assert again.card.weights_sha256 == load_checkpoint(saved).card.weights_sha256
+
+
+def test_a_fingerprint_is_of_all_that_decides_an_answer() -> None:
+    card = make_card()
+    told = {"name": "other", "description": "x", "metrics": {}, "recipe": {"seed": 1}}
+    deciding = {
+        "decode": DecodeConfig(dej_step_price=3.0),
+        "intensity": IntensityConfig(power=1.0),
+        "pixel_size_um": 1.0,
+        "slice_step_um": 2.0,
+        "band_thickness_um": 6.0,
+        "class_weights": (1.0, 1.0, 1.0, 2.0, 1.0),
+        "weights_sha256": "0" * 64,
+    }
+    assert card.model_copy(update=told).fingerprint == card.fingerprint
+    changed = [card.model_copy(update={key: value}).fingerprint for key, value in deciding.items()]
+    assert len({card.fingerprint, *changed}) == 1 + len(deciding)
+
+
+def test_settings_that_nobody_knows_are_refused_in_a_sentence(saved: Path) -> None:
+    content = json.loads((saved / cp.CARD_FILE).read_text())
+    content["decode"] = {"dej_step_pirce": 3}
+    (saved / cp.CARD_FILE).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=r"card\.json: decode\.dej_step_pirce: Extra inputs"):
+        load_checkpoint(saved)
 
 
 def test_it_remembers_what_the_network_answers(saved: Path) -> None:
@@ -101,14 +129,14 @@ def test_a_damaged_golden_slice_is_refused(saved: Path, damage: str) -> None:
 
 
 def test_it_holds_no_pickle(saved: Path) -> None:
-    assert sorted(p.name for p in saved.iterdir()) == [cp.README_FILE, cp.CARD_FILE, cp.GOLDEN_FILE, cp.WEIGHTS_FILE]
+    assert sorted(p.name for p in saved.iterdir()) == [README_FILE, cp.CARD_FILE, cp.GOLDEN_FILE, cp.WEIGHTS_FILE]
     header = (saved / cp.WEIGHTS_FILE).read_bytes()
     length = int.from_bytes(header[:8], "little")
     json.loads(header[8 : 8 + length])
 
 
 def test_the_page_for_people_carries_the_figures(saved: Path) -> None:
-    page = (saved / cp.README_FILE).read_text()
+    page = (saved / README_FILE).read_text()
     assert "1.25" in page
     assert "Not for clinical use" in page
 
@@ -116,7 +144,7 @@ def test_the_page_for_people_carries_the_figures(saved: Path) -> None:
 def test_the_page_for_people_stays_short() -> None:
     names = [f"phantom-{k:04d}" for k in range(900)]
     data = {"trained_on": names, "files": {n: {"tomogram.tif": "0" * 64} for n in names}}
-    page = cp.describe(make_card().model_copy(update={"data": data}))
+    page = describe(make_card().model_copy(update={"data": data}))
     assert len(page) < 2000
     assert "900 in all" in page
     assert "900 tomograms" in page

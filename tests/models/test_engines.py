@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from skinoct.checkpoint import Architecture, Card, Checkpoint, save_checkpoint
+from skinoct.checkpoint import Architecture, Card, Checkpoint
+from skinoct.checkpoint_write import save_checkpoint
 from skinoct.engines import make_engine, why
 from skinoct.engines.fold import fold_into
 from skinoct.engines.openvino_engine import OpenVinoEngine

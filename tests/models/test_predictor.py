@@ -15,6 +15,7 @@ import torch
 
 from skinoct.answers import Answers
 from skinoct.checkpoint import Architecture, Card, Checkpoint
+from skinoct.decode_config import DecodeConfig
 from skinoct.engines import Engine, FloatArray, make_engine
 from skinoct.engines.fold import between
 from skinoct.errors import Cancelled, OptionError, OutOfMemoryError, TomogramError
@@ -99,7 +100,7 @@ class FarsightedEngine(BrightnessEngine):
 
 class TestUnknownPixelSize:
     def segment(self, checkpoint: Checkpoint, sees: int, rows: int = 200, **given: Any) -> tuple[Any, list[int]]:
-        card = checkpoint.card.model_copy(update={"decode": {"enlarge_unknown": True}})
+        card = checkpoint.card.model_copy(update={"decode": DecodeConfig(enlarge_unknown=True)})
         engine = FarsightedEngine(sees)
         voxels = layered((7, rows, 40), surface=0.2 * rows, dej=0.5 * rows, band=5.6 * rows / sees)
         predictor = Predictor(Checkpoint(card, checkpoint.weights), engine=engine, batch=1)
@@ -404,7 +405,7 @@ class TestAnswers:
         assert sum(engine.batches) == 3 + 9 - 2
 
     def test_of_many_slices_nothing_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("skinoct.answers.REMEMBERED_OF", 8)
+        monkeypatch.setattr("skinoct.answers.LONGEST_REMEMBERED", 8)
         engine = BrightnessEngine()
         answers = self.make(engine, 4)
         grid = plan_grid((16, 24), PixelSize(1.0, 1.0), 1.0, "t")

@@ -46,7 +46,8 @@ def make_checkpoint(folder: Path, seed: int) -> None:
     """Write a checkpoint with random weights."""
     import torch
 
-    from skinoct.checkpoint import Architecture, Card, save_checkpoint
+    from skinoct.checkpoint import Architecture, Card
+    from skinoct.checkpoint_write import save_checkpoint
     from skinoct.unet import UNet, UNetConfig
 
     torch.manual_seed(seed)

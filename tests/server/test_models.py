@@ -165,13 +165,23 @@ def test_files_without_pixel_size_are_prepared_for_apart(monkeypatch):
 
 def test_a_model_that_is_asked_for_too_early_is_waited_for(models):
     library = Library(models, engine="torch", batch=None, threads=1, warm=None)
-    sha256 = load_checkpoint(models / "tiny").card.weights_sha256
+    sha256 = load_checkpoint(models / "tiny").card.fingerprint
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(library.model, sha256)
         library.scan()
         assert asked.result(60).checkpoint.card.name == "tiny"
     with pytest.raises(UnknownModelError):
         library.model("0" * 64)
+
+
+def test_the_same_weights_with_other_settings_are_another_model(models, make_checkpoint):
+    make_checkpoint(models / "tuned", decode={"dej_step_price": 60.0})
+    library = Library(models, engine="torch", batch=None, threads=1, warm=None)
+    library.scan()
+    infos = {info["name"]: info["sha256"] for info in library.report()["models"]}
+    one, other = (library.model(infos[name]).checkpoint.card for name in ("tiny", "tuned"))
+    assert one.weights_sha256 == other.weights_sha256
+    assert (one.decode.dej_step_price, other.decode.dej_step_price) == (1.0, 60.0)
 
 
 def test_requests_that_wait_keep_their_model(

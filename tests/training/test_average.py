@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from skinoct.checkpoint import Architecture, Card, Checkpoint, load_checkpoint, save_checkpoint
+from skinoct.checkpoint import Architecture, Card, Checkpoint, load_checkpoint
+from skinoct.checkpoint_write import save_checkpoint
 from skinoct.errors import CheckpointError
 from skinoct.unet import UNet, UNetConfig
 from skinoct_training.average import average

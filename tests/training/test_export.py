@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
-from skinoct.checkpoint import Architecture, Card, load_checkpoint, save_checkpoint
+from skinoct.checkpoint import Architecture, Card, load_checkpoint
+from skinoct.checkpoint_write import save_checkpoint
 from skinoct.unet import UNet, UNetConfig
 from skinoct_training.cli import main
 from skinoct_training.export import ExportedNetwork

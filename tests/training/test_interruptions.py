@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from skinoct.checkpoint import CARD_FILE, Architecture, Card, load_checkpoint, recover_checkpoint, save_checkpoint
+from skinoct.checkpoint import CARD_FILE, Architecture, Card, load_checkpoint
+from skinoct.checkpoint_write import recover_checkpoint, save_checkpoint
 from skinoct.errors import OptionError
 from skinoct.unet import UNet, UNetConfig
 from skinoct_training import follow

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from skinoct.engines import Engine
+from skinoct.engines import LARGE_PIXELS, Engine, suited_batch
 from skinoct.errors import Cancelled, OutOfMemoryError
 from skinoct.grid import Grid
 from skinoct.intensity import IntensityConfig, IntensityScale
@@ -31,14 +31,10 @@ Progress = Callable[[int, int], None]
 
 REMEMBERED_BYTES = 128 * 2**20
 """Answers for some slices that are kept until all are asked for: those of six images of 512 x 2048."""
-REMEMBERED_OF = 128
+LONGEST_REMEMBERED = 128
 """Slices of the longest tomogram of which something is kept."""
 AT_ONCE = 2
-"""Of the slices that lie apart: as many as keep the cores busy, for they are copied."""
-AT_ONCE_PIXELS = 512 * 2048
-"""Of larger images one at a time."""
-_REFERENCE_PIXELS = 224 * 512
-"""Of the images that ``Engine.preferred_batch`` speaks of."""
+"""Slices of ``some`` that go to the engine in one call; of large images one."""
 
 
 class Answers:
@@ -55,6 +51,8 @@ class Answers:
         Neighbors that the network sees on each side of a slice.
     batch : int, optional
         Slices per batch; the engine's own preference when None. No answer depends on it.
+    cancelled : callable, optional
+        Asked before each batch.
     """
 
     def __init__(
@@ -66,8 +64,10 @@ class Answers:
         *,
         context: int,
         batch: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self._engine, self._tomogram = engine, tomogram
+        self._cancelled = cancelled or (lambda: False)
         self._scale, self._intensity = scale, intensity
         self._context, self._batch = context, batch
         self._remembered: dict[tuple[Grid, int], FloatArray] = {}
@@ -77,18 +77,21 @@ class Answers:
 
         Raises
         ------
+        Cancelled
+            When ``cancelled()`` is true.
         OutOfMemoryError
             When not even one slice fits.
         """
         found = {z: self._remembered[grid, z] for z in slices if (grid, z) in self._remembered}
         missing = [z for z in slices if z not in found]
-        small = grid.network[0] * grid.network[1] <= AT_ONCE_PIXELS
+        small = grid.network[0] * grid.network[1] <= LARGE_PIXELS
         batch = min(AT_ONCE, self._batch or AT_ONCE) if small else 1
         reader = self._reader(grid)
         for start in range(0, len(missing), batch):
+            self._go_on(0)
             few = missing[start : start + batch]
             found |= zip(few, self._ask([reader.read(z, z + 1) for z in few]), strict=True)
-        if self._tomogram.voxels.shape[0] <= REMEMBERED_OF:
+        if self._tomogram.voxels.shape[0] <= LONGEST_REMEMBERED:
             self._remember(grid, {z: found[z] for z in missing})
         return [found[z] for z in slices]
 
@@ -99,9 +102,12 @@ class Answers:
             if room >= 0:
                 self._remembered[grid, z] = answer
 
-    def all(
-        self, grid: Grid, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None
-    ) -> Iterator[FloatArray]:
+    def _go_on(self, done: int) -> None:
+        if self._cancelled():
+            total = self._tomogram.voxels.shape[0]
+            raise Cancelled(f"Stopped after {done} of {total} slices, as asked; nothing was written.")
+
+    def all(self, grid: Grid, progress: Progress | None = None) -> Iterator[FloatArray]:
         """Yield the probabilities (n, 5, H, W) of consecutive slices, from the first to the last.
 
         Parameters
@@ -109,8 +115,6 @@ class Answers:
         grid : Grid
         progress : callable, optional
             Called after each batch with slices done and slices in all.
-        cancelled : callable, optional
-            Asked between batches.
 
         Raises
         ------
@@ -130,8 +134,7 @@ class Answers:
 
         with _Pipeline(self._reader(grid).read, ask, self._engine.calls_at_once) as pipeline:
             while done < total:
-                if cancelled is not None and cancelled():
-                    raise Cancelled(f"Stopped after {done} of {total} slices, as asked; nothing was written.")
+                self._go_on(done)
                 try:
                     probabilities = pipeline.answer(total, batch)
                 except OutOfMemoryError:
@@ -170,8 +173,7 @@ class Answers:
         return answers
 
     def _suited_batch(self, grid: Grid) -> int:
-        pixels = grid.network[0] * grid.network[1]
-        return self._batch or min(64, max(1, self._engine.preferred_batch * _REFERENCE_PIXELS // pixels))
+        return self._batch or suited_batch(self._engine.preferred_batch, *grid.network)
 
     def _reader(self, grid: Grid) -> NeighborReader:
         return NeighborReader(self._tomogram.voxels, self._scale, self._intensity, grid, self._context)

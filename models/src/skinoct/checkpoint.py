@@ -1,4 +1,4 @@
-"""Checkpoints on disk: the one module that knows the format.
+"""Checkpoints on disk: what they are, and reading them. ``checkpoint_write`` saves them.
 
 A checkpoint is a folder that describes itself completely::
 
@@ -16,20 +16,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import safetensors
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_serializer
 
-from skinoct.errors import CheckpointError, OptionError, UnknownModelError
+from skinoct.decode_config import DecodeConfig
+from skinoct.errors import CheckpointError, UnknownModelError
 from skinoct.golden import SHAPE, FloatArray
+from skinoct.intensity import IntensityConfig
 from skinoct.labels import CLASSES
 from skinoct.segmentation import ModelIdentity
 from skinoct.weights import StoredWeights, Weights
@@ -40,11 +40,13 @@ CARD_FILE = "card.json"
 GOLDEN_FILE = "golden.json"
 GOLDEN_VERSION: Literal[2] = 2
 """Of the golden slice and of what is kept of its answer."""
-README_FILE = "README.md"
 DEFAULT = "default"
 """Name that stands for the default checkpoint, so that nobody need know which version that is."""
-LONG_LIST = 12
-"""Longer lists are abbreviated on the page for people; the card has them in full."""
+_DECIDING = {
+    "architecture", "intensity", "decode", "pixel_size_um", "slice_step_um", "band_thickness_um", "class_weights",
+    "weights_sha256",
+}  # fmt: skip
+"""What of a card decides an answer."""
 
 
 class Architecture(BaseModel):
@@ -75,10 +77,10 @@ class Card(BaseModel):
     """Which network, and the arguments that build it."""
     classes: tuple[str, ...] = tuple(c.name for c in CLASSES)
     """Names of the output channels, in order."""
-    intensity: dict[str, Any] = Field(default_factory=dict)
-    """Gray value normalization: the fields of ``skinoct.intensity.IntensityConfig``."""
-    decode: dict[str, Any] = Field(default_factory=dict)
-    """Ordered decoding: the fields of ``skinoct.decode.DecodeConfig`` that differ from the defaults."""
+    intensity: IntensityConfig = Field(default_factory=IntensityConfig)
+    """Gray value normalization."""
+    decode: DecodeConfig = Field(default_factory=DecodeConfig)
+    """Ordered decoding; only what differs from the defaults is written."""
     pixel_size_um: float = Field(gt=0)
     """Pixel size in micrometers at which the network works, the same in depth and width."""
     slice_step_um: float | None = Field(default=None, gt=0)
@@ -102,6 +104,19 @@ class Card(BaseModel):
     """What the checkpoint is for."""
     limits: str = ""
     """Where it is known, or must be expected, to fail."""
+
+    @field_serializer("decode")
+    def _differences(self, decode: DecodeConfig) -> dict[str, Any]:
+        return decode.model_dump(mode="json", exclude_defaults=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides an answer: the weights, and what the card says of how to use them.
+
+        Checkpoints with the same weights answer differently when their lines are drawn in another way.
+        """
+        deciding = self.model_dump(mode="json", include=_DECIDING)
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
 class Golden(BaseModel):
@@ -131,7 +146,7 @@ class Checkpoint:
     @property
     def identity(self) -> ModelIdentity:
         """Name and hash that answers carry."""
-        return ModelIdentity(self.card.name, self.card.weights_sha256)
+        return ModelIdentity(self.card.name, self.card.fingerprint)
 
 
 def read_card(folder: str | Path) -> Card:
@@ -220,142 +235,6 @@ def _read_golden(folder: Path, card: Card) -> FloatArray | None:
             f"{path} is damaged, or belongs to other weights than those beside it; copy the checkpoint folder again."
         )
     return tops if golden.format_version == GOLDEN_VERSION else None
-
-
-def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwrite: bool = False) -> Checkpoint:
-    """Write a checkpoint so that ``folder`` is either complete or absent, whatever happens meanwhile.
-
-    Parameters
-    ----------
-    folder : path
-        Where it shall be; parents are made.
-    card : Card
-        Its ``weights_sha256`` is replaced by that of the written file. The answer for the golden slice is
-        computed, unless this skinoct cannot run the network.
-    weights : mapping of str to Tensor
-        Saved as they are, moved to the CPU.
-    overwrite : bool
-        Replace a checkpoint of the same folder; any other existing path is refused either way.
-
-    Raises
-    ------
-    OptionError
-        When ``folder`` exists and must not be replaced.
-    CheckpointError
-        When the disk refuses the files, for example because it is full; nothing is left behind then.
-    """
-    import safetensors.torch
-
-    folder = Path(folder)
-    if folder.exists() and not (overwrite and (not folder.is_dir() or (folder / CARD_FILE).is_file())):
-        raise OptionError(f"{folder} exists already and is never overwritten; choose another name or move it away.")
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
-    card = card.model_copy(update={"weights_sha256": hashlib.sha256(blob).hexdigest()})
-    golden = _compute_golden(Checkpoint(card, weights))
-    try:
-        partial.mkdir(parents=True)
-        _write_durably(partial / WEIGHTS_FILE, blob)
-        _write_durably(partial / CARD_FILE, (card.model_dump_json(indent=2) + "\n").encode())
-        if golden is not None:
-            tops = tuple(tuple(round(float(top), 4) for top in row) for row in golden)
-            stored = Golden(weights_sha256=card.weights_sha256, layer_tops_px=tops)
-            _write_durably(partial / GOLDEN_FILE, (stored.model_dump_json() + "\n").encode())
-        _write_durably(partial / README_FILE, describe(card).encode())
-        _exchange(partial, folder)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(
-            f"The checkpoint {folder} could not be saved ({error.strerror or error}); make room or choose "
-            "another "
-            "folder. Nothing half-written was left."
-        ) from None
-    return Checkpoint(card, weights, folder, golden)
-
-
-def _compute_golden(checkpoint: Checkpoint) -> FloatArray | None:
-    """Return the answer for the golden slice; None for a network that no engine here can run, or that gives none."""
-    from skinoct.engines.torch_engine import build_network, compute_golden  # they import this module
-
-    try:
-        tops = compute_golden(build_network(checkpoint))
-    except CheckpointError:
-        return None
-    return tops if np.isfinite(tops).all() else None
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _exchange(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``.
-
-    A folder cannot be renamed over a full one, so the old one steps aside first: both versions are complete
-    on disk in the moment between the two renames.
-    """
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover_checkpoint(folder: str | Path) -> None:
-    """Clear up after a save that was killed: the old checkpoint comes back unless the new one is in its place."""
-    folder = Path(folder)
-    if not folder.parent.is_dir():
-        return
-    names = tuple(f".{folder.name}.{part}-" for part in ("old", "partial"))
-    left = sorted(p for p in folder.parent.iterdir() if p.name.startswith(names) and p.is_dir())
-    for old in left:
-        if not folder.exists() and old.name.startswith(names[0]) and (old / CARD_FILE).is_file():
-            old.rename(folder)
-        else:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def describe(card: Card) -> str:
-    """Return the card as a Markdown page for people."""
-
-    def text(value: Any) -> str:
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return "-"
-        if isinstance(value, float):
-            return f"{value:.4g}"
-        if isinstance(value, list | tuple) and len(value) > LONG_LIST:
-            return f"{', '.join(str(v) for v in value[:3])} ... {value[-1]} ({len(value)} in all)"
-        return ", ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value)
-
-    def lines(values: dict[str, Any], prefix: str = "") -> list[str]:
-        rows: list[str] = []
-        for key, value in values.items():
-            if isinstance(value, dict) and len(value) > LONG_LIST and prefix == "" and key == "files":
-                rows.append(f"| `{key}` | {len(value)} tomograms; their hashes are in {CARD_FILE} |")
-            elif isinstance(value, dict):
-                rows += lines(value, f"{prefix}{key}.")
-            else:
-                rows.append(f"| `{prefix}{key}` | {text(value)} |")
-        return rows
-
-    parts = [f"# {card.name}", card.description or "A skinoct checkpoint."]
-    parts += [f"**Intended use.** {card.intended_use}"]
-    if card.limits:
-        parts += [f"**Limits.** {card.limits}"]
-    parts += [
-        f"Created {card.created}, license {card.license}. Works at {card.pixel_size_um:g} um per pixel, "
-        "draws the DEJ "
-        f"as a band of {card.band_thickness_um:.2f} um."
-    ]
-    for title, values in (("Figures", card.metrics), ("Recipe", card.recipe), ("Data", card.data)):
-        if values:
-            parts += [f"## {title}", "\n".join(["| | |", "|---|---|", *lines(values)])]
-    return "\n\n".join(parts) + "\n"
 
 
 def default_models_dir() -> Path:

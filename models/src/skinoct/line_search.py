@@ -32,8 +32,8 @@ LANES: Lanes = (0,) * 8
 SEARCH_BYTES = 256 * 2**20
 """Memory that the search may take; images too large for it with all lanes are searched with fewer, but at least one."""
 _LANE_BYTES = 46
-"""Of a search for each pixel and lane: a score at each of nine stages that are needed at the same time, and the
-logarithms that it begins with."""
+"""Bytes that a search needs for each pixel and lane: a score at each of nine stages that are needed at the same time,
+and the logarithms that it begins with."""
 _TILE = 16
 """Rows and columns scored together: a cache line of the network's answer each."""
 FORBIDDEN = np.float32(-1e6)

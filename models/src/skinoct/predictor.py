@@ -14,7 +14,6 @@ import numpy.typing as npt
 from skinoct.answers import Answers, Progress
 from skinoct.checkpoint import Checkpoint
 from skinoct.decode import (
-    DecodeConfig,
     OrderedDecoder,
     decode_pixel,
     decode_slices,
@@ -24,24 +23,24 @@ from skinoct.decode import (
     typical_thickness,
     with_own_thickness,
 )
-from skinoct.engines import Engine, make_engine
+from skinoct.decode_config import DecodeConfig
+from skinoct.engines import LARGE_PIXELS, Engine, make_engine, network_config
 from skinoct.errors import OptionError, OutOfMemoryError
 from skinoct.grid import MAX_ENLARGEMENT, Grid, plan_grid, resize, slice_step, source_columns, stretch_columns
-from skinoct.intensity import IntensityConfig, IntensityScale, measure_intensity, sample_indices
+from skinoct.intensity import IntensityScale, measure_intensity, sample_indices
 from skinoct.labels import Label
 from skinoct.line_search import suited_lanes
 from skinoct.segmentation import Decode, FloatArray, LabelArray, ModelIdentity, Segmentation
 from skinoct.tomogram import PixelSize, Tomogram
-from skinoct.unet_config import UNetConfig
 
 SEARCHED_BEYOND = 1.5
 """Images whose pixels, enlarged, are still so many times as large as the network's are tried as they are as well."""
-LARGEST_SEARCHED = 2**21
+LARGEST_SEARCHED = 2 * LARGE_PIXELS
 """Pixels beyond which an image is not tried enlarged: it shows its layers well enough."""
 SHALLOW_UM = 150.0
 """Fields of skin are deeper than this, or the DEJ would lie below them."""
 SHALLOW_FAVOR = 1.3
-"""Share by which the enlarged image may be less sure where the field would be too shallow."""
+"""The confidence of the enlarged image counts so many times as much where the field would be too shallow."""
 SEARCH_TEMPERATURE = 64.0
 """At which the confidence of a few slices is compared: high, so that it tells certain from very certain."""
 THICKNESS_SLICES = 5
@@ -79,8 +78,7 @@ class Predictor:
         self.identity: ModelIdentity = checkpoint.identity
         self.engine = engine if engine is not None else make_engine(checkpoint, threads=threads)
         self._batch = batch
-        self._intensity = IntensityConfig(**self.card.intensity)
-        self._context = UNetConfig(**self.card.architecture.config).in_slices // 2
+        self._context = network_config(checkpoint).in_slices // 2
 
     def segment(
         self,
@@ -100,11 +98,12 @@ class Predictor:
         decode : {"ordered", "pixel"}
             ``ordered`` gives smooth surfaces in anatomical order, ``pixel`` the best class of each pixel.
         pixel_size_um : float or PixelSize, optional
-            Micrometers per pixel; the file's own calibration when None, else the checkpoint's.
+            Micrometers per pixel; the file's own calibration when None. Without either, the scale at which the network
+            is surest is used, and lengths are not known.
         progress : callable, optional
             Called after each batch with slices done and slices in all.
         cancelled : callable, optional
-            Asked between batches.
+            Asked before each batch.
 
         Raises
         ------
@@ -125,26 +124,19 @@ class Predictor:
             self.engine,
             tomogram,
             self._scale(tomogram),
-            self._intensity,
+            self.card.intensity,
             context=self._context,
             batch=self._batch,
+            cancelled=cancelled,
         )
-        if DecodeConfig(**self.card.decode).enlarge_unknown:
+        if self.card.decode.enlarge_unknown:
             grid = self._surest(answers, grid, shape[0], size)
-        given: dict[str, Any] = {
-            "band_thickness_px": self.card.band_thickness_um / grid.network_um,
-            "row_um": None if size is None else grid.network_um,
-        }
-        config = for_slices_apart(DecodeConfig(**{**self.card.decode, **given}), size.z if size is not None else None)
-        config = for_wide_columns(config, grid.network[1] / grid.image[1])
-        if decode == "ordered" and config.own_price:
-            config = with_own_thickness(config, _own_thickness(answers, grid, shape[0], config))
-        blocks = answers.all(grid, progress, cancelled)
+        boundaries, labels = None, None
         if decode == "ordered":
-            boundaries, confidence, overhang = _decode_ordered(blocks, grid, config, shape)
-            labels = None
+            config = self._suited_decoding(answers, grid, shape[0], size)
+            boundaries, confidence, overhang = _decode_ordered(answers.all(grid, progress), grid, config, shape)
         else:
-            boundaries = None
+            blocks = answers.all(grid, progress)
             labels, confidence, overhang = _decode_pixels(blocks, grid, self.card.class_weights, shape)
         return Segmentation(
             shape=shape,
@@ -160,8 +152,21 @@ class Predictor:
 
     def _scale(self, tomogram: Tomogram) -> IntensityScale:
         voxels = tomogram.voxels
-        indices = sample_indices(voxels.shape[0], self._intensity)
-        return measure_intensity((voxels[z : z + 1] for z in indices), self._intensity)
+        indices = sample_indices(voxels.shape[0], self.card.intensity)
+        return measure_intensity((voxels[z : z + 1] for z in indices), self.card.intensity)
+
+    def _suited_decoding(self, answers: Answers, grid: Grid, total: int, size: PixelSize | None) -> DecodeConfig:
+        """Return how lines are drawn on this grid: with its band, and with the thickness that the tomogram shows."""
+        given: dict[str, Any] = {
+            "band_thickness_px": self.card.band_thickness_um / grid.network_um,
+            "row_um": None if size is None else grid.network_um,
+        }
+        config = self.card.decode.model_copy(update=given)
+        config = for_slices_apart(config, size.z if size is not None else None)
+        config = for_wide_columns(config, grid.network[1] / grid.image[1])
+        if not config.own_price:
+            return config
+        return with_own_thickness(config, _own_thickness(answers, grid, total, config))
 
     def _surest(self, answers: Answers, planned: Grid, total: int, size: PixelSize | None) -> Grid:
         """Choose between an image as it is and enlarged, by the confidence on a few slices.
@@ -192,7 +197,9 @@ class Predictor:
         # In rows of the network, as if nobody knew their size: where a row is thicker, a band of as many micrometers
         # would be fewer rows, and harder to be sure of.
         band_px = self.card.band_thickness_um / self.card.pixel_size_um
-        config = DecodeConfig(**{**self.card.decode, "band_thickness_px": band_px, "temperature": SEARCH_TEMPERATURE})
+        config = self.card.decode.model_copy(
+            update={"band_thickness_px": band_px, "row_um": None, "temperature": SEARCH_TEMPERATURE}
+        )
         return float(_decode_each(slices, config)[1].mean())
 
 

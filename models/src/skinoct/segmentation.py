@@ -22,11 +22,11 @@ GLYCEROL_TOP, EPIDERMIS_TOP, DEJ_TOP, DERMIS_TOP = range(4)
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which weights gave an answer."""
+    """Which checkpoint gave an answer."""
 
     name: str
     sha256: str
-    """Of the weights file."""
+    """Of all that decides an answer: ``skinoct.checkpoint.Card.fingerprint``."""
 
 
 def draw_layers(boundaries: FloatArray, height: int) -> LabelArray:

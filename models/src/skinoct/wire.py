@@ -33,6 +33,7 @@ class ModelInfo(Message):
 
     name: str
     sha256: str
+    """Of all that decides an answer: the weights, and the card's settings for using them."""
     default: bool
     description: str
     pixel_size_um: float

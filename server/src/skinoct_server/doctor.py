@@ -65,7 +65,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
             checkpoint = load_checkpoint(folder / name)
             engine = make_engine(checkpoint, settings.device or "auto", threads=settings.threads)
             check_golden_slice(checkpoint, engine)
-            sha256 = checkpoint.card.weights_sha256
+            sha256 = checkpoint.card.fingerprint
             text = f"sha256 {sha256[:12]}... fits its card, {engine.name} answers the golden slice as it should"
             yield Finding(True, f"model {name}", f"{text}; {why(engine)}")
         except SkinoctError as error:

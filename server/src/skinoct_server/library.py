@@ -23,12 +23,11 @@ from skinoct.checkpoint import (
     list_checkpoints,
     load_checkpoint,
 )
-from skinoct.engines import Engine, expected_golden, make_engine
+from skinoct.engines import Engine, expected_golden, make_engine, network_config
 from skinoct.errors import SkinoctError, UnknownModelError
 from skinoct.golden import check_answer, golden_slice
 from skinoct.predictor import Predictor
 from skinoct.tomogram import PixelSize, Tomogram
-from skinoct.unet_config import UNetConfig
 from skinoct.wire import ModelInfo
 from skinoct_server.sharing import Member, Report, SharedEngine
 
@@ -68,12 +67,12 @@ def check_golden_slice(checkpoint: Checkpoint, engine: Engine) -> None:
         When they differ.
     """
     card = checkpoint.card
-    answer = engine.probabilities(golden_slice(UNetConfig(**card.architecture.config).in_slices))
+    answer = engine.probabilities(golden_slice(network_config(checkpoint).in_slices))
     check_answer(card.name, answer, expected_golden(checkpoint), card.pixel_size_um)
 
 
 class Library:
-    """Checkpoints of one folder, by sha256 of their weights."""
+    """Checkpoints of one folder, by the sha256 of all that decides their answers (``Card.fingerprint``)."""
 
     def __init__(
         self,
@@ -100,7 +99,6 @@ class Library:
         self._seen: dict[str, tuple[int, int]] = {}
         self._infos: dict[str, ModelInfo] = {}
         self._problems: dict[str, str] = {}
-        self._folders: dict[str, Path] = {}
         self._models: OrderedDict[str, Model] = OrderedDict()
 
     def scan(self, on_first: Callable[[], None] = lambda: None) -> None:
@@ -180,31 +178,37 @@ class Library:
             with contextlib.suppress(KeyError):
                 self._models.move_to_end(sha256)
             return model
-        if sha256 not in self._folders:
+        if self._folder(sha256) is None:
             self._looked.wait()
         with self._loading:
             if sha256 in self._models:
                 return self._models[sha256]
-            if sha256 not in self._folders:
+            folder = self._folder(sha256)
+            if folder is None:
                 raise UnknownModelError(
                     "The model that this job was accepted for is gone from the server. Post the tomogram again."
                 )
-            return self._load(self._folders[sha256], sha256)
+            return self._load(folder, sha256)
+
+    def _folder(self, sha256: str) -> Path | None:
+        """Return the folder of a checkpoint that was found good, one of them where there are copies."""
+        return next((self.folder / name for name, info in list(self._infos.items()) if info.sha256 == sha256), None)
 
     def _load(self, folder: Path, sha256: str | None = None) -> Model:
         checkpoint = load_checkpoint(folder)
-        if sha256 not in (None, checkpoint.card.weights_sha256):
+        found = checkpoint.card.fingerprint
+        if sha256 not in (None, found):
             raise UnknownModelError(
                 f"The model {folder.name} was replaced after this job was accepted. Post the tomogram again."
             )
         engine = make_engine(checkpoint, self._engine, threads=self._threads)
-        channels = UNetConfig(**checkpoint.card.architecture.config).in_slices
+        channels = network_config(checkpoint).in_slices
         model = Model(checkpoint, SharedEngine(engine, channels, self._batch, self._network, self._report))
         model.check_golden_slice()
         self.device = engine.name
-        self._models[checkpoint.card.weights_sha256] = model
+        self._models[found] = model
         if not self._looked.is_set():  # whoever is only looked at must not push out the default one
-            self._models.move_to_end(checkpoint.card.weights_sha256, last=False)
+            self._models.move_to_end(found, last=False)
         while len(self._models) > _KEEP:
             self._models.popitem(last=False)
         return model
@@ -221,7 +225,6 @@ class Library:
             self._problems[name] = f"The checkpoint {name} cannot be loaded ({type(error).__name__}). Copy it again."
         else:
             self._problems.pop(name, None)
-            self._folders[card.weights_sha256] = self.folder / name
             self._infos[name] = _info(name, card)
 
     def _preferred(self, names: list[str]) -> str | None:
@@ -237,7 +240,7 @@ class Library:
 def _info(name: str, card: Card) -> ModelInfo:
     return ModelInfo(
         name=name,
-        sha256=card.weights_sha256,
+        sha256=card.fingerprint,
         default=False,
         description=card.description,
         pixel_size_um=card.pixel_size_um,

@@ -21,13 +21,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from skinoct.engines import Engine, FloatArray
+from skinoct.engines import Engine, FloatArray, suited_batch
 from skinoct.errors import OutOfMemoryError
 from skinoct.golden import golden_slice
 
-_REFERENCE_PIXELS = 224 * 512
-"""Size of the images that ``Engine.preferred_batch`` speaks of."""
-_MOST_IMAGES = 64
 _GATHER_SECONDS = 0.005
 """How long a batch that is not full waits for tomograms that are about to ask."""
 
@@ -224,8 +221,7 @@ class SharedEngine:
             return self.batch
         if self.least == self._most:
             return self._most
-        pixels = int(images.shape[2]) * int(images.shape[3])
-        return min(_MOST_IMAGES, max(1, self._most * _REFERENCE_PIXELS // pixels))
+        return suited_batch(self._most, *images.shape[2:])
 
     def _compute(self, images: FloatArray, tomograms: int) -> FloatArray:
         """Run the network on the thread for it, in batches that are steady."""

@@ -25,7 +25,6 @@ from skinoct.checkpoint import Checkpoint
 from skinoct.engines import Engine, make_engine
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import Cancelled, OptionError
-from skinoct.intensity import IntensityConfig
 from skinoct.predictor import Predictor
 from skinoct_training.dataset import Case, LabelOptions, find_cases, fingerprint, native_pixel_um
 from skinoct_training.evaluate import EvaluationOptions, pick, read_subject, unweighted
@@ -268,7 +267,7 @@ def examine(
         When a tomogram or its annotation cannot be used.
     """
     predictor = Predictor(unweighted(checkpoint) if way == "argmax" else checkpoint, engine=engine)
-    intensity, options = IntensityConfig(**checkpoint.card.intensity), EvaluationOptions(labels=labels)
+    intensity, options = checkpoint.card.intensity, EvaluationOptions(labels=labels)
     found: dict[str, dict[str, float | None]] = {}
     for case in cases:
         subject, tomogram = read_subject(case, options, intensity)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from skinoct.decode import DecodeConfig
+from skinoct.decode_config import DecodeConfig
 from skinoct.intensity import IntensityConfig
 from skinoct.unet import UNetConfig
 from skinoct_training.augment import AugmentConfig

@@ -133,7 +133,7 @@ def evaluate(
     """
     predictor = predictor or Predictor(checkpoint)
     paper = Predictor(unweighted(options.paper)) if options.paper else None
-    intensity = IntensityConfig(**checkpoint.card.intensity)
+    intensity = checkpoint.card.intensity
     trained_on = set(checkpoint.card.data.get("trained_on", []))
     hashes = {str(checkpoint.card.data.get("files", {}).get(name, {}).get("tomogram.tif")) for name in trained_on}
     thickness = mean_thickness_um(cases, options)

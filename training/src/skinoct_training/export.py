@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skinoct.checkpoint import Card, Checkpoint, describe
+from skinoct.checkpoint import Card, Checkpoint
+from skinoct.checkpoint_write import describe
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import CheckpointError, OptionError
-from skinoct.intensity import IntensityConfig
 from skinoct.labels import CLASSES
 from skinoct_training.files import complete_or_absent
 
@@ -38,7 +38,7 @@ class ExportedNetwork(nn.Module):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.network = build_network(checkpoint)
-        self.power = IntensityConfig(**checkpoint.card.intensity).power
+        self.power = checkpoint.card.intensity.power
 
     def forward(self, scaled: Tensor) -> Tensor:
         """Turn scaled slices (B, in_slices, H, W) into class probabilities (B, 5, H, W)."""
@@ -159,7 +159,7 @@ def describe_model(checkpoint: Checkpoint, work: Path) -> v0_5.ModelDescr:
 
 def scale(image: np.ndarray[Any, np.dtype[np.float32]], card: Card) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Scale percentiles to 0 and 1 as bioimage.io's ``scale_range`` does."""
-    config = IntensityConfig(**card.intensity)
+    config = card.intensity
     low, high = np.percentile(image, [config.low_percentile, config.high_percentile])
     return np.asarray((image - low) / (high - low + 1e-6), np.float32)
 
@@ -184,7 +184,7 @@ def input_tensor(sample: Path, network: ExportedNetwork, card: Card) -> v0_5.Inp
     middle = network.network.config.in_slices // 2
     count = network.network.config.in_slices
     names = [f"slice_{'minus' if z < middle else 'plus'}_{abs(z - middle)}" for z in range(count)]
-    intensity = IntensityConfig(**card.intensity)
+    intensity = card.intensity
     percentiles = v0_5.ScaleRangeKwargs(
         axes=[v0_5.AxisId(a) for a in ("channel", "y", "x")],
         min_percentile=intensity.low_percentile,

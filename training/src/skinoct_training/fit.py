@@ -12,16 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from skinoct.checkpoint import (
-    Architecture,
-    Card,
-    Checkpoint,
-    load_checkpoint,
-    open_checkpoint,
-    recover_checkpoint,
-    save_checkpoint,
-)
-from skinoct.decode import DecodeConfig
+from skinoct.checkpoint import Architecture, Card, Checkpoint, load_checkpoint, open_checkpoint
+from skinoct.checkpoint_write import recover_checkpoint, save_checkpoint
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import OptionError
 from skinoct.unet import UNet
@@ -211,9 +203,9 @@ def adopt(config: TrainConfig, base: Checkpoint | None, settings: dict[str, Any]
     return config.model_copy(
         update={
             "network": network,
-            "intensity": config.intensity.model_validate(base.card.intensity),
+            "intensity": base.card.intensity,
             "slice_step_um": config.slice_step_um if "slice_step_um" in settings else base.card.slice_step_um,
-            "decode": config.decode if "decode" in settings else DecodeConfig(**base.card.decode),
+            "decode": config.decode if "decode" in settings else base.card.decode,
             "learning_rate": config.learning_rate * FINE_TUNE_RATE,
         }
     )
@@ -253,16 +245,14 @@ def make_card(
     standing: Standing,
 ) -> Card:
     """Write the card of a trained network."""
-    decode = config.decode.model_dump(mode="json", exclude_defaults=True)
-    decode.pop("band_thickness_px", None)
     trained = {"epochs": standing.epoch, "steps": standing.step, "seconds": round(standing.seconds)}
     return Card(
         name=options.out.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         description=options.description,
         architecture=Architecture(config=config.network.model_dump(mode="json")),
-        intensity=config.intensity.model_dump(mode="json"),
-        decode=decode,
+        intensity=config.intensity,
+        decode=config.decode,
         pixel_size_um=material.pixel_um,
         slice_step_um=config.slice_step_um,
         band_thickness_um=material.band_um,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from skinoct.decode import DecodeConfig
+from skinoct.decode_config import DecodeConfig
 from skinoct_training.figures import overlay
 from skinoct_training.validation import Window, predict_window
 

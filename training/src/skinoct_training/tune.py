@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from skinoct.checkpoint import Checkpoint
-from skinoct.decode import DecodeConfig, OrderedDecoder
-from skinoct.engines import Engine
-from skinoct.intensity import IntensityConfig
+from skinoct.decode import OrderedDecoder
+from skinoct.decode_config import DecodeConfig
+from skinoct.engines import Engine, network_config
 from skinoct.neighbors import stack_neighbors
 from skinoct.segmentation import LabelArray, draw_layers
-from skinoct.unet import UNetConfig
 from skinoct_training.dataset import Case, LabelOptions, load_volumes
 from skinoct_training.metrics import calibration, column_errors
 from skinoct_training.validation import densest_window
@@ -61,9 +60,8 @@ def gather(checkpoint: Checkpoint, engine: Engine, cases: list[Case], labels: La
         When a tomogram cannot be used.
     """
     card = checkpoint.card
-    context = UNetConfig(**card.architecture.config).in_slices // 2
-    intensity = IntensityConfig(**card.intensity)
-    for volume in load_volumes(cases, pixel_um=card.pixel_size_um, intensity=intensity, options=labels):
+    context = network_config(checkpoint).in_slices // 2
+    for volume in load_volumes(cases, pixel_um=card.pixel_size_um, intensity=card.intensity, options=labels):
         window = densest_window(volume, SLICES, card.slice_step_um)
         found = [
             engine.probabilities(stack_neighbors(window.images, z, 1, context, window.step)).astype(np.float16)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from skinoct.decode import DecodeConfig, OrderedDecoder, decode_pixel
+from skinoct.decode import OrderedDecoder, decode_pixel
+from skinoct.decode_config import DecodeConfig
 from skinoct.grid import slice_step
 from skinoct.neighbors import stack_neighbors
 from skinoct.segmentation import FloatArray, LabelArray, draw_layers

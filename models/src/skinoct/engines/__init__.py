@@ -20,6 +20,11 @@ from skinoct.unet_config import UNetConfig
 
 FloatArray = npt.NDArray[np.float32]
 EngineName = Literal["auto", "torch", "openvino"]
+LARGE_PIXELS = 512 * 2048
+"""Larger images are computed one at a time, for the sake of memory."""
+MOST_IN_BATCH = 64
+_REFERENCE_PIXELS = 224 * 512
+"""Of the images that ``Engine.preferred_batch`` speaks of."""
 
 
 class Engine(Protocol):
@@ -109,6 +114,11 @@ def _on_cpu() -> bool:
 def why(engine: Engine) -> str:
     """Return why an engine computes as it does; nothing for engines that do not say."""
     return str(getattr(engine, "why", ""))
+
+
+def suited_batch(preferred: int, height: int, width: int) -> int:
+    """Return how many images of a size go in one call of an engine that prefers so many of the usual size."""
+    return min(MOST_IN_BATCH, max(1, preferred * _REFERENCE_PIXELS // (height * width)))
 
 
 def network_config(checkpoint: Checkpoint) -> UNetConfig:

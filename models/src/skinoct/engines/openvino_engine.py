@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from skinoct.checkpoint import Checkpoint
-from skinoct.engines import FloatArray, expected_golden, misfit, network_config
+from skinoct.engines import LARGE_PIXELS, FloatArray, expected_golden, misfit, network_config
 from skinoct.engines.fold import fold_into
 from skinoct.engines.processor import instruction_set
 from skinoct.errors import OptionError, OutOfMemoryError
@@ -36,8 +36,6 @@ WORDS = {"f32": "float32", "mixed": "with the decoder in bfloat16", "bf16": "in 
 MOST_STREAMS = 4
 """Images computed side by side. Each has its cores for itself: threads that share an image wait for each other after
 every layer, and all wait for the one whose core a decoder is using meanwhile."""
-LARGE_PIXELS = 512 * 2048
-"""Larger images get all cores one after the other, for the sake of memory."""
 
 
 class OpenVinoEngine:

@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Save the mean."""
-    from skinoct.checkpoint import open_checkpoint, save_checkpoint
+    from skinoct.checkpoint import open_checkpoint
+    from skinoct.checkpoint_write import save_checkpoint
     from skinoct_training.average import average
 
     if not 0 <= args.share <= 1:

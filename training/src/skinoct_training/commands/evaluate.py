@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluate and say the figures that matter."""
-    from skinoct.checkpoint import open_checkpoint, save_checkpoint
+    from skinoct.checkpoint import open_checkpoint
+    from skinoct.checkpoint_write import save_checkpoint
     from skinoct.errors import OptionError
     from skinoct.predictor import Predictor
     from skinoct_training.dataset import find_cases

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Tune, say every trial, and write the card if asked."""
-    from skinoct.checkpoint import open_checkpoint, save_checkpoint
-    from skinoct.decode import DecodeConfig
+    from skinoct.checkpoint import open_checkpoint
+    from skinoct.checkpoint_write import save_checkpoint
     from skinoct.engines import make_engine
     from skinoct_training.dataset import find_cases
     from skinoct_training.tune import gather, tune
@@ -33,11 +33,10 @@ def run(args: argparse.Namespace) -> None:
     card = checkpoint.card
     engine = make_engine(checkpoint, threads=args.threads)
     evidence = list(gather(checkpoint, engine, find_cases(args.data, args.labels), label_options(args)))
-    start = DecodeConfig(**{**card.decode, "band_thickness_px": card.band_thickness_um / card.pixel_size_um})
+    start = card.decode.model_copy(update={"band_thickness_px": card.band_thickness_um / card.pixel_size_um})
     found = tune(evidence, start, lambda line: print(line, flush=True))
-    settings = found.model_dump(mode="json", exclude_defaults=True)
-    settings.pop("band_thickness_px", None)
-    print(f"Settings that differ from the defaults: {settings}")
+    settings = found.model_copy(update={"band_thickness_px": card.decode.band_thickness_px})
+    print(f"Settings that differ from the defaults: {settings.model_dump(mode='json', exclude_defaults=True)}")
     if args.write and checkpoint.folder is not None:
         save_checkpoint(
             checkpoint.folder, card.model_copy(update={"decode": settings}), checkpoint.weights, overwrite=True
