@@ -136,6 +136,7 @@ def page(tomograms: list[Measured], card: Card, options: argparse.Namespace) -> 
     moved = np.mean([t.moved for t in tomograms], axis=0)
     squares = np.nanmean([t.parts for t in tomograms], axis=0)
     facts = ", ".join(f"{name} {value}" for name, value in environment().items())
+    faint = np.mean([t.contrast <= FAINT for t in tomograms])
     lines = [
         "# What bounds the DEJ",
         "",
@@ -149,7 +150,7 @@ def page(tomograms: list[Measured], card: Card, options: argparse.Namespace) -> 
         "|---|---|---|---|---|---|---|",
         *(f"| {name} | {spread(group)} |" for name, group in groups.items() if group),
         "",
-        "A third of the phantoms have a faint DEJ, as was measured on real skin: what shows it there are nuclei that "
+        f"{faint:.0%} of these phantoms have a faint DEJ: what shows it there are nuclei that "
         f"end and fibers that begin. Ripples are what deviates from the line smoothed over {SMOOTH_UM:.0f} um: below 1 "
         "the found DEJ is flatter than the true one.",
         "",

@@ -150,7 +150,7 @@ def page(tomograms: Sequence[Measured], checkpoint: Checkpoint, seed: int, comma
             "",
             f"Synthetic tomograms only. They are drawn by a third generator (`tests/unseen`) of which `{card.name}` "
             "and every other network here never saw anything: it shares no code with those of the training, "
-            "builds skin from cells, fibers and beams, and sees it with five instruments of its own. It measures how "
+            "builds skin from cells, fibers and beams, and sees it with four instruments of its own, and old skin with any of them. It measures how "
             "well a network trained on one kind of synthetic skin does on another kind, **not its accuracy on real "
             "skin**.",
             "",
@@ -166,7 +166,7 @@ def page(tomograms: Sequence[Measured], checkpoint: Checkpoint, seed: int, comma
             "the true skin surface and the mean thickness of all tomograms of that instrument, and puts the DEJ there: "
             "a network that does not beat it has learned nothing about the DEJ.",
             "",
-            f"![B-scans of the five instruments with the true and the found DEJ]({picture})",
+            f"![B-scans of the four instruments and of old skin, with the true and the found DEJ]({picture})",
             "",
             "The first tomograms of each instrument, the slice in the middle, at the pixel size of the file: true DEJ "
             "cyan, found DEJ pink. Synthetic.",
