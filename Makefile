@@ -7,7 +7,7 @@ RAY := .venv-ray
 MANIFESTS := $(wildcard */pyproject.toml) constraints.txt requirements-dev.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-elsewhere check bench network-table precision flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune paper bounds unseen
+.PHONY: help setup demo serve test test-slow test-elsewhere check bench network-table precision flame bench-server bench-clients bench-switches faults hostile image image-training ablation ablation-network ablation-paper bench-finetune paper bounds unseen
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: $(STAMP)  ## Run every fast test (about 15 minutes on two cores)
 FAST := not slow and not elsewhere
 # These measure times and run alone; the others run side by side, each worker with a screen and a mouse of its own.
 TIMED := tests/server/test_admission.py tests/server/test_faults.py tests/server/test_http.py
+
+test-slow: $(STAMP)  ## Run the tests that take minutes each: the largest image, the fine-tune benchmark
+	$(BIN)/python -m pytest -m slow tests/models tests/training
 
 test-elsewhere: $(RAY)/.installed  ## Run the examples for Ray Serve and MATLAB (needs the Debian packages octave and curl)
 	$(BIN)/python -m pytest -m elsewhere tests/contract tests/server

@@ -72,4 +72,4 @@ def test_ci_is_a_script_that_can_be_started() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
-    assert "make check test demo" in script.read_text()
+    assert "make check test test-slow demo" in script.read_text()

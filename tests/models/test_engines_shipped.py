@@ -13,8 +13,6 @@ from skinoct.segmentation import Segmentation
 from skinoct.tomogram import PixelSize, Tomogram
 from skinoct_training.phantom.make import make_phantom
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def shipped() -> Checkpoint:
@@ -44,7 +42,17 @@ def test_the_dej_moves_less_than_a_fiftieth_of_a_micrometer(shipped: Checkpoint)
             assert 2 * (here & there).sum() / (here.sum() + there.sum()) >= 0.999
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 2), (1, 23, 4096), (3, 225, 511), (1, 1500, 33), (1, 4096, 4096)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 1, 1),
+        (1, 2, 2),
+        (1, 23, 4096),
+        (3, 225, 511),
+        (1, 1500, 33),
+        pytest.param((1, 4096, 4096), marks=pytest.mark.slow),
+    ],
+)
 def test_any_size_gives_the_same_layers(shipped: Checkpoint, shape: tuple[int, int, int]) -> None:
     """Smooth bright layers of 16 bits, because on noise alone ties are broken by rounding."""
     rows = np.linspace(0, 1, shape[1], dtype=np.float32)[None, :, None]

@@ -150,7 +150,8 @@ def page(tomograms: Sequence[Measured], checkpoint: Checkpoint, seed: int, comma
             "",
             f"Synthetic tomograms only. They are drawn by a third generator (`tests/unseen`) of which `{card.name}` "
             "and every other network here never saw anything: it shares no code with those of the training, "
-            "builds skin from cells, fibers and beams, and sees it with four instruments of its own, and old skin with any of them. It measures how "
+            "builds skin from cells, fibers and beams, and sees it with four instruments of its own, and "
+            "old skin with any of them. It measures how "
             "well a network trained on one kind of synthetic skin does on another kind, **not its accuracy on real "
             "skin**.",
             "",
