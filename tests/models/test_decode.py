@@ -25,7 +25,7 @@ from skinoct.decode import (
 )
 from skinoct.errors import OptionError
 from skinoct.labels import Label
-from skinoct.line_search import LANES, best_line, suited_lanes
+from skinoct.line_search import LANES, Lanes, best_line, suited_lanes
 from skinoct.segmentation import draw_layers
 
 FloatArray = npt.NDArray[np.float32]
@@ -55,6 +55,12 @@ def decode(probabilities: FloatArray, config: DecodeConfig | None = None) -> tup
     decoder.add(probabilities)
     surfaces = decoder.finish()
     return surfaces.boundaries, surfaces.confidence
+
+
+def lines_of(
+    probabilities: FloatArray, config: DecodeConfig, lanes: Lanes | None = None
+) -> tuple[FloatArray, FloatArray]:
+    return decode_slices([probabilities], config, (len(probabilities), *probabilities.shape[2:]), lanes)
 
 
 @settings(max_examples=25, deadline=None)
@@ -188,9 +194,9 @@ def test_lines_do_not_depend_on_the_lanes(slices: int, rows: int, columns: int, 
     raw = np.random.default_rng(seed).random((slices, 5, rows, columns), dtype=np.float32) ** 4 + 1e-6
     raw /= raw.sum(axis=1, keepdims=True)
     config = DecodeConfig(dej_reach=reach)
-    expected = decode_slices(raw, config)
+    expected = lines_of(raw, config)
     for count in (1, 2, 4):
-        for one, other in zip(decode_slices(raw, config, LANES[:count]), expected, strict=True):
+        for one, other in zip(lines_of(raw, config, LANES[:count]), expected, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
@@ -223,7 +229,7 @@ def test_lines_between_pairs_are_straight(columns: int) -> None:
 def test_a_tomogram_tells_its_own_thickness() -> None:
     lines = skin_lines(3)
     truth = ((lines[2] + lines[3]) / 2 - lines[1]).mean()
-    boundaries, confidence = decode_slices(evidence(lines), DecodeConfig())
+    boundaries, confidence = lines_of(evidence(lines), DecodeConfig())
     own = typical_thickness(boundaries, confidence, ROWS)
     assert own == pytest.approx(truth, rel=0.15)
     boundaries[3] = ROWS
@@ -268,17 +274,17 @@ def test_skin_that_looks_like_glycerol_does_not_take_the_dej_with_it() -> None:
         odds[[1, label], 0, 0] = glycerol, skin
         seen[0][:, :, middle] = np.where(layer[:, middle], odds, seen[0][:, :, middle])
     config = with_own_thickness(DecodeConfig(own_price=80, dej_step_price=20), 45.0)
-    found, _ = decode_slices(seen, config)
+    found, _ = lines_of(seen, config)
     np.testing.assert_allclose(found[2], lines[2], atol=4)
 
 
 def test_a_furrow_does_not_pull_the_dej_up() -> None:
     """The usual distance is kept from the skin around a furrow, not from its bottom."""
     lines = skin_lines(1)
-    plain = decode_slices(evidence(lines), DecodeConfig(row_um=1.0, epidermis_price=400, epidermis_spread=0.2))[0]
+    plain = lines_of(evidence(lines), DecodeConfig(row_um=1.0, epidermis_price=400, epidermis_spread=0.2))[0]
     furrowed = lines.copy()
     furrowed[1, :, 70:82] += 12
-    cut = decode_slices(evidence(furrowed), DecodeConfig(row_um=1.0, epidermis_price=400, epidermis_spread=0.2))[0]
+    cut = lines_of(evidence(furrowed), DecodeConfig(row_um=1.0, epidermis_price=400, epidermis_spread=0.2))[0]
     np.testing.assert_allclose(cut[2], plain[2], atol=1.5)
 
 

@@ -16,6 +16,7 @@ maximum of the two-sided messages, refined to a fraction of a row by a parabola.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -114,9 +115,11 @@ class OrderedDecoder:
     config : DecodeConfig
     shape : (Z, Y, X)
         Of the whole tomogram, in rows and columns of the network.
+    lanes : tuple, optional
+        For the slices that are searched at once; as many as suit their size when None. No answer depends on it.
     """
 
-    def __init__(self, config: DecodeConfig, shape: tuple[int, int, int]) -> None:
+    def __init__(self, config: DecodeConfig, shape: tuple[int, int, int], lanes: Lanes | None = None) -> None:
         self.config = config
         self.shape = shape
         slices, _, width = shape
@@ -124,7 +127,7 @@ class OrderedDecoder:
         self._confidence = np.zeros((slices, width), np.float32)
         self._overhang = np.zeros((slices, width), bool)
         self._seen = 0
-        self._lanes = suited_lanes(*shape[1:])
+        self._lanes = lanes or suited_lanes(*shape[1:])
         self._logs = _empty_logs(len(self._lanes), *shape[1:])
         """Of the slices that are kept until the search, which works on several at once, is busy: half as large as what
         the network said of them."""
@@ -166,8 +169,8 @@ class OrderedDecoder:
         )
         self._waiting = 0
 
-    def finish(self) -> Surfaces:
-        """Smooth across slices and return all lines.
+    def lines(self) -> tuple[FloatArray, FloatArray]:
+        """Return the lines of each slice by itself: boundaries (4, Z, X) and confidence (Z, X) as in ``Surfaces``.
 
         Raises
         ------
@@ -178,45 +181,29 @@ class OrderedDecoder:
             raise OptionError(f"{self.shape[0] - self._seen} slices were never decoded")
         if self._waiting:
             self._search()
-        boundaries = smooth_across_slices(self._boundaries, self._confidence, self.shape[1], self.config)
-        return Surfaces(boundaries, self._confidence, self._overhang)
+        return self._boundaries, self._confidence
+
+    def finish(self) -> Surfaces:
+        """Smooth across slices and return all lines; raises as ``lines`` does."""
+        boundaries, confidence = self.lines()
+        boundaries = smooth_across_slices(boundaries, confidence, self.shape[1], self.config)
+        return Surfaces(boundaries, confidence, self._overhang)
 
 
 def decode_slices(
-    probabilities: FloatArray, config: DecodeConfig, lanes: Lanes = LANES
+    blocks: Iterable[FloatArray], config: DecodeConfig, shape: tuple[int, int, int], lanes: Lanes | None = None
 ) -> tuple[FloatArray, FloatArray]:
-    """Find the lines of some slices, each by itself.
-
-    Parameters
-    ----------
-    probabilities : float32, shape (Z, 5, Y, X)
-    config : DecodeConfig
-    lanes : tuple
-        For the slices that are searched at once (``suited_lanes``); the answer does not depend on it.
-
-    Returns
-    -------
-    boundaries : float32, shape (4, Z, X)
-    confidence : float32, shape (Z, X)
-    """
-    slices, _, rows, columns = probabilities.shape
-    boundaries = np.empty((4, slices, columns), np.float32)
-    confidence = np.empty((slices, columns), np.float32)
-    logs = _empty_logs(len(lanes), rows, columns)
-    for start in range(0, slices, len(lanes)):
-        images = probabilities[start : start + len(lanes)]
-        for log, image in zip(logs, images, strict=False):
-            _fill_logs(log, image, config)
-        logs[len(images) :] = 0
-        part = slice(start, start + len(images))
-        boundaries[:, part], confidence[part] = _search_lanes(logs, len(images), columns, config, lanes)
-    return boundaries, confidence
+    """Find the lines of some slices, each by itself; parameters and result are those of ``OrderedDecoder``."""
+    decoder = OrderedDecoder(config, shape, lanes)
+    for block in blocks:
+        decoder.add(block)
+    return decoder.lines()
 
 
 def _search_lanes(
     logs: FloatArray, slices: int, columns: int, config: DecodeConfig, lanes: Lanes
 ) -> tuple[FloatArray, FloatArray]:
-    """Do what ``decode_slices`` says for the first ``slices`` lanes of ``logs`` (lanes, 5, Y, X / 2)."""
+    """Return boundaries (4, Z, X) and confidence (Z, X) of the first ``slices`` lanes of ``logs`` (lanes, 5, Y, X / 2)."""
     rows = logs.shape[2]
     band = max(1, round(config.band_thickness_px))
     glass, above_skin, above_dej, below = column_scores(logs, lanes)

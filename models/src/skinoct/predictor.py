@@ -29,7 +29,6 @@ from skinoct.errors import OptionError, OutOfMemoryError
 from skinoct.grid import MAX_ENLARGEMENT, Grid, plan_grid, resize, slice_step, source_columns, stretch_columns
 from skinoct.intensity import IntensityScale, measure_intensity, sample_indices
 from skinoct.labels import Label
-from skinoct.line_search import suited_lanes
 from skinoct.segmentation import Decode, FloatArray, LabelArray, ModelIdentity, Segmentation
 from skinoct.tomogram import PixelSize, Tomogram
 
@@ -200,26 +199,15 @@ class Predictor:
         config = self.card.decode.model_copy(
             update={"band_thickness_px": band_px, "row_um": None, "temperature": SEARCH_TEMPERATURE}
         )
-        return float(_decode_each(slices, config)[1].mean())
+        return float(decode_slices(slices, config, (len(slices), *slices[0].shape[2:]))[1].mean())
 
 
 def _own_thickness(answers: Answers, grid: Grid, total: int, config: DecodeConfig) -> float | None:
     """Return the typical thickness of the epidermis in rows of the network, by a few slices of all the stack."""
     count = min(THICKNESS_SLICES, max(1, total // 4))
     slices = sorted({(2 * k + 1) * total // (2 * count) for k in range(count)})
-    boundaries, confidence = _decode_each(answers.some(grid, slices), config)
+    boundaries, confidence = decode_slices(answers.some(grid, slices), config, (len(slices), *grid.network))
     return typical_thickness(boundaries, confidence, grid.network[0])
-
-
-def _decode_each(slices: list[FloatArray], config: DecodeConfig) -> tuple[FloatArray, FloatArray]:
-    """Find the lines of some slices (1, 5, H, W) as ``decode_slices`` does, as many at once as suits their size."""
-    lanes = suited_lanes(*slices[0].shape[2:])
-    found = [
-        decode_slices(np.concatenate(slices[start : start + len(lanes)]), config, lanes)
-        for start in range(0, len(slices), len(lanes))
-    ]
-    boundaries, confidence = zip(*found, strict=True)
-    return np.concatenate(boundaries, axis=1), np.concatenate(confidence)
 
 
 def _pixel_size(given: float | PixelSize | None, tomogram: Tomogram) -> PixelSize | None:
