@@ -203,7 +203,7 @@ def decode_slices(
 def _search_lanes(
     logs: FloatArray, slices: int, columns: int, config: DecodeConfig, lanes: Lanes
 ) -> tuple[FloatArray, FloatArray]:
-    """Return boundaries (4, Z, X) and confidence (Z, X) of the first ``slices`` lanes of ``logs`` (lanes, 5, Y, X / 2)."""
+    """Return boundaries (4, Z, X) and confidence (Z, X) of the first lanes of ``logs`` (lanes, 5, Y, X / 2)."""
     rows = logs.shape[2]
     band = max(1, round(config.band_thickness_px))
     glass, above_skin, above_dej, below = column_scores(logs, lanes)
