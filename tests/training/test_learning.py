@@ -211,7 +211,7 @@ def test_the_entropy_is_that_of_torch(weights: tuple[float, ...]) -> None:
 def test_alone_nothing_is_shared() -> None:
     batch = torch.arange(6.0)
     assert torch.equal(share(batch), batch)
-    assert torch.equal(gather(batch), batch)
+    assert torch.equal(gather(batch, len(batch)), batch)
     network = nn.Sequential(nn.BatchNorm2d(2))
     assert type(share_batch_statistics(network)[0]) is nn.BatchNorm2d  # type: ignore[index]
 

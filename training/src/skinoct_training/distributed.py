@@ -2,7 +2,8 @@
 
 Every process draws the same batch from the same random numbers and works on its share of it. Three things tie
 the shares together, so that two processes compute what one would: batch statistics over all shares, a loss
-over all logits, and averaged gradients.
+over all logits, and averaged gradients. A batch that does not divide evenly is filled up with crops that count for
+nothing: collectives need parts of one size, and convolutions at least one crop.
 """
 
 from __future__ import annotations
@@ -48,27 +49,30 @@ def process_group() -> Iterator[torch.device]:
 def share(batch: Tensor) -> Tensor:
     """Return this process's part of a batch: rows rank, rank + world, ...; all of it when alone.
 
-    A batch that does not divide evenly is cut, so that all parts are equal.
+    Parts are equal: the last rows of some repeat the batch's last row, and ``gather`` leaves them out again.
     """
-    whole = len(batch) - len(batch) % world()
-    return batch[rank() : whole : world()]
+    missing = -len(batch) % world()
+    filled = torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing else batch
+    return filled[rank() :: world()]
 
 
-def gather(part: Tensor) -> Tensor:
+def gather(part: Tensor, count: int) -> Tensor:
     """Put the parts of all processes together again in their order; gradients flow back to each.
 
     Parameters
     ----------
     part : Tensor, shape (b, ...)
+    count : int
+        Rows of the batch that was shared.
 
     Returns
     -------
-    Tensor, shape (b * world, ...)
+    Tensor, shape (count, ...)
     """
     if world() == 1:
         return part
     parts: Any = differentiable.all_gather(part.contiguous())  # type: ignore[no-untyped-call]
-    return torch.stack(tuple(parts), dim=1).flatten(0, 1)
+    return torch.stack(tuple(parts), dim=1).flatten(0, 1)[:count]
 
 
 def agreed(value: float) -> float:
@@ -99,15 +103,19 @@ def average_gradients(network: nn.Module) -> None:
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalization over the parts of all processes, also on CPUs, unlike torch's own."""
 
+    crops: int = 0
+    """Crops of the batch, all parts together and without repetitions; see ``announce``."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (B, C, H, W)."""
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None
         assert self.running_var is not None
-        count = x.numel() / x.shape[1] * world()
+        count = self.crops * x.shape[2] * x.shape[3]
         values = x.float()
-        sums = torch.stack([values.sum(dim=(0, 2, 3)), values.square().sum(dim=(0, 2, 3))])
+        real = values[: len(range(rank(), self.crops, world()))]
+        sums = torch.stack([real.sum(dim=(0, 2, 3)), real.square().sum(dim=(0, 2, 3))])
         total, squares = differentiable.all_reduce(sums).unbind(0)  # type: ignore[no-untyped-call]
         mean = total / count
         variance = (squares / count - mean.square()).clamp_min(0)
@@ -134,3 +142,10 @@ def share_batch_statistics(network: nn.Module) -> nn.Module:
                 shared.load_state_dict(child.state_dict())
                 setattr(module, name, shared.to(next(child.parameters()).device))
     return network
+
+
+def announce(network: nn.Module, crops: int) -> None:
+    """Tell batch normalizations how many crops the batch holds that ``share`` is about to divide."""
+    for module in network.modules():
+        if isinstance(module, SharedBatchNorm2d):
+            module.crops = crops

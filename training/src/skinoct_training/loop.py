@@ -25,6 +25,7 @@ from skinoct_training.augment import augment
 from skinoct_training.config import TrainConfig, schedule
 from skinoct_training.distributed import (
     agreed,
+    announce,
     average_gradients,
     gather,
     rank,
@@ -156,11 +157,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = schedule(progress, self.config)
         inputs, targets = augment(images, labels, generator, self.config.augment)
+        announce(self.network, len(inputs))
         inputs = share(inputs).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             logits = self.forward(inputs)
-        logits = gather(logits.float())
-        loss = layer_loss(logits, targets[: len(logits)], self.config.loss)
+        logits = gather(logits.float(), len(targets))
+        loss = layer_loss(logits, targets, self.config.loss)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.network)
