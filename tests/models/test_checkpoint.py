@@ -276,3 +276,50 @@ class TestChoosing:
         monkeypatch.setenv("SKINOCT_MODELS", str(tmp_path))
         assert cp.open_checkpoint("clinic").card.name == "clinic"
         assert cp.open_checkpoint(tmp_path / "clinic").card.name == "clinic"
+
+
+@pytest.mark.parametrize("file", [cp.WEIGHTS_FILE, cp.README_FILE])
+def test_a_save_that_is_stopped_leaves_the_old_checkpoint_and_no_rubbish(
+    file: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_checkpoint(saved).card
+    original = cp._write_durably
+
+    def stopped(path: Path, content: bytes) -> None:
+        original(path, content)
+        if path.name == file:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cp, "_write_durably", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(saved, make_card("new"), UNet(CONFIG).state_dict(), overwrite=True)
+    assert load_checkpoint(saved).card == before
+    assert [p.name for p in saved.parent.iterdir()] == ["tiny"]
+
+
+def test_ctrl_c_between_the_two_renames_brings_the_old_checkpoint_back(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_checkpoint(saved).card
+    original = Path.rename
+
+    def stopped(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name:
+            raise KeyboardInterrupt
+        return original(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(saved, make_card("new"), UNet(CONFIG).state_dict(), overwrite=True)
+    assert load_checkpoint(saved).card == before
+    assert [p.name for p in saved.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_not_saved(value: float, tmp_path: Path) -> None:
+    weights = UNet(CONFIG).state_dict()
+    weights["head.bias"][0] = value
+    with pytest.raises(CheckpointError, match=r"head\.bias.*lower learning_rate"):
+        save_checkpoint(tmp_path / "tiny", make_card(), weights)
+    assert not list(tmp_path.iterdir())

@@ -43,11 +43,17 @@ def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwri
     OptionError
         When ``folder`` exists and must not be replaced.
     CheckpointError
-        When the disk refuses the files, for example because it is full; nothing is left behind then.
+        When a weight is not finite, or the disk refuses the files, for example because it is full; nothing is left
+        behind then.
     """
     folder = Path(folder)
     if folder.exists() and not (overwrite and (not folder.is_dir() or (folder / CARD_FILE).is_file())):
         raise OptionError(f"{folder} exists already and is never overwritten; choose another name or move it away.")
+    if broken := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
+        raise CheckpointError(
+            f"The weights of {card.name} are not finite numbers (in {broken[0]}), so they were not saved; the training "
+            "diverged. Begin a new run with a lower learning_rate."
+        )
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     blob = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in weights.items()})
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(blob).hexdigest()})
@@ -63,12 +69,13 @@ def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwri
         _write_durably(partial / README_FILE, describe(card).encode())
         _exchange(partial, folder)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise CheckpointError(
             f"The checkpoint {folder} could not be saved ({error.strerror or error}); make room or choose "
             "another "
             "folder. Nothing half-written was left."
         ) from None
+    finally:  # also after Ctrl-C; once it is in its place, there is nothing to remove
+        shutil.rmtree(partial, ignore_errors=True)
     return Checkpoint(card, weights, folder, golden)
 
 
@@ -98,9 +105,14 @@ def _exchange(new: Path, folder: Path) -> None:
         new.rename(folder)
         return
     old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        folder.rename(old)
+        new.rename(folder)
+    finally:
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:  # Ctrl-C or an error between the two renames: the old one comes back
+            old.rename(folder)
 
 
 def recover_checkpoint(folder: str | Path) -> None:
