@@ -386,3 +386,50 @@ class TestBadInput:
         assert fit(make_data(), "--out", "net", "--epochs", 1, "--config", tiny_config) == 0
         assert "batches of 2" in caplog.text
         assert rows("net")[0]["batch"] == "2"
+
+    @pytest.mark.parametrize(("batch", "processes", "said"), [(1, 1, "not hold a single crop"), (4, 2, "at 4 crops")])
+    def test_gpu_memory_that_cannot_be_halved_is_one_sentence(
+        self,
+        batch: int,
+        processes: int,
+        said: str,
+        make_data: MakeData,
+        tiny_config: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        def full(*_: Any) -> float:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+
+        monkeypatch.setattr(Trainer, "step", full)
+        monkeypatch.setattr("skinoct_training.loop.world", lambda: processes)
+        words = ["--out", "net", "--epochs", 1, "--batch", batch, "--config", tiny_config]
+        text = self.error(capsys, make_data(), *map(str, words))
+        assert said in text
+
+    @pytest.mark.parametrize("epoch", [1, 2])
+    def test_a_training_that_diverges_ends_in_one_sentence(
+        self,
+        epoch: int,
+        make_data: MakeData,
+        tiny_config: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        original = Trainer.step
+
+        def explode(self: Trainer, *args: Any) -> float:
+            if self.standing.epoch + 1 == epoch:
+                with torch.no_grad():
+                    self.network.head.bias.fill_(float("inf"))
+            return original(self, *args)
+
+        monkeypatch.setattr(Trainer, "step", explode)
+        assert fit(make_data(), "--out", "net", "--epochs", 3, "--config", tiny_config) == 1
+        text = capsys.readouterr().err.strip().splitlines()[-1]
+        assert f"no finite number in epoch {epoch}, step {4 * epoch - 3}" in text
+        assert "lower learning_rate" in text
+        assert Path("net").exists() == (epoch == 2)
+        if epoch == 2:
+            assert "is kept" in text
+            load_checkpoint("net")

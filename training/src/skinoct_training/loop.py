@@ -7,6 +7,7 @@ as an uninterrupted one would have.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from skinoct.engines.processor import has_bfloat16
-from skinoct.errors import OutOfMemoryError
+from skinoct.errors import OptionError, OutOfMemoryError
 from skinoct.unet import UNet
 from skinoct_training.augment import augment
 from skinoct_training.config import TrainConfig, schedule
@@ -170,7 +171,18 @@ class Trainer:
         self.optimizer.step()
         self.average.update(self.network)
         self.standing.step += 1
-        return float(loss.detach())
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise OptionError(self._diverged_text())
+        return value
+
+    def _diverged_text(self) -> str:
+        kept = "the best checkpoint so far is kept" if self.standing.best_epoch else "no checkpoint was saved"
+        return (
+            f"The training diverged: its loss is no finite number in epoch {self.standing.epoch + 1}, step "
+            f"{self.standing.step}; {kept}. Begin a new run with a lower learning_rate in --config (it is "
+            f"{self.config.learning_rate:g})."
+        )
 
     # -- one epoch --------------------------------------------------------------------------------
 
@@ -206,10 +218,14 @@ class Trainer:
             try:
                 return self.epoch(bar)
             except torch.cuda.OutOfMemoryError:
-                if self.standing.batch == 1 or world() > 1:
+                if world() > 1:  # the others wait for this one in the middle of a step
                     raise OutOfMemoryError(
-                        "The GPU's memory does not hold a single crop; give --crop with a smaller size, or "
-                        "train on "
+                        f"The memory of a GPU ran out at {self.standing.batch} crops; with several GPUs the batch is "
+                        "not halved by itself. Give a smaller --batch, or --crop with a smaller size."
+                    ) from None
+                if self.standing.batch == 1:
+                    raise OutOfMemoryError(
+                        "The GPU's memory does not hold a single crop; give --crop with a smaller size, or train on "
                         "the CPU (CUDA_VISIBLE_DEVICES= )."
                     ) from None
                 self.standing.batch //= 2
