@@ -351,6 +351,29 @@ class TestBadInput:
         odd.write_text("{")
         assert "not a readable JSON" in self.error(capsys, make_data(), "--out", "net", "--config", odd)
 
+    @pytest.mark.parametrize(("out", "said"), [("file/net", "file is a file"), ("file/a/net", "file is a file")])
+    def test_a_place_where_nothing_can_be_written_is_noticed_before_the_training(
+        self, out: str, said: str, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("file").write_text("mine")
+        assert said in self.error(capsys, make_data(), "--out", out)
+        assert not Path("runs").exists()
+
+    def test_a_folder_that_may_not_be_written_is_noticed_before_the_training(
+        self, make_data: MakeData, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = make_data()
+        monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+        assert "does not allow it" in self.error(capsys, data, "--out", "net")
+        assert not Path("runs").exists()
+
+    def test_what_is_no_checkpoint_is_not_resumed(
+        self, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("thesis").mkdir()
+        assert "is no checkpoint" in self.error(capsys, make_data(), "--out", "thesis", "--resume")
+        assert not Path("runs").exists()
+
     def test_a_full_disk_leaves_nothing_half_written(
         self,
         make_data: MakeData,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 from collections.abc import Iterator
@@ -164,17 +165,59 @@ def test_a_run_is_not_resumed_with_another_network(
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [(["--seed", "7"], "seed: 0, now 7"), (["--val", "2"], "trained_on"), (["--crop", "16", "16"], "crop")],
+    [
+        (["--seed", "7"], "seed: 0, now 7"),
+        (["--val", "2"], "trained_on"),
+        (["--crop", "16", "16"], "crop"),
+        (["--pixel-size", "2.5"], "--pixel-size: none, now 2.5"),
+        (["--labels", "labels"], "--labels:"),
+        (["--roi-class", "dej"], '--roi-class: none, now "dej"'),
+        (["--from", "NET"], "--from: none, now"),
+    ],
 )
 def test_a_run_is_not_resumed_with_other_settings_or_data(
-    words: list[str], named: str, make_data: MakeData, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    named: str,
+    make_data: MakeData,
+    net: Path,
+    tiny_config: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    common = ["fit", str(make_data(count=4)), "--out", "net", "--threads", "1", "--config", str(tiny_config)]
+    common = ["fit", str(make_data(count=4)), "--out", "mine", "--threads", "1", "--config", str(tiny_config)]
     assert main([*common, "--epochs", "1"]) == 0
-    state = Path("runs/net/state.safetensors").read_bytes()
+    state = Path("runs/mine/state.safetensors").read_bytes()
+    words = [str(net) if word == "NET" else word for word in words]
     assert main([*common, "--epochs", "2", "--resume", *words]) == 1
     assert named in sentence(capsys)
-    assert Path("runs/net/state.safetensors").read_bytes() == state
+    assert Path("runs/mine/state.safetensors").read_bytes() == state
+    assert main([*common, "--epochs", "2", "--resume"]) == 0
+
+
+def test_a_fine_tune_is_not_resumed_from_another_checkpoint(
+    make_data: MakeData, net: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Path("small.json")
+    settings.write_text('{"crop": [48, 48], "epoch_images": 4, "batch": 4, "val_slices": 2}')
+    checkpoint = load_checkpoint(net)
+    weights = {name: value.clone() for name, value in checkpoint.weights.items()}
+    weights["head.bias"] += 1
+    save_checkpoint("other", checkpoint.card.model_copy(update={"name": "other"}), weights)
+    common = ["fit", str(make_data()), "--out", "mine", "--config", str(settings), "--threads", "1"]
+    assert main([*common, "--epochs", "1", "--from", str(net)]) == 0
+    for words in (["--from", "./other"], []):
+        assert main([*common, "--epochs", "2", "--resume", *words]) == 1
+        assert "(--from: " in sentence(capsys)
+    assert load_checkpoint("mine").card.recipe["start"]["name"] == "net"
+    assert main([*common, "--epochs", "2", "--resume", "--from", str(net)]) == 0
+
+
+def test_a_run_of_an_earlier_version_is_resumed(make_data: MakeData, tiny_config: Path) -> None:
+    common = ["fit", str(make_data()), "--out", "net", "--threads", "1", "--config", str(tiny_config)]
+    assert main([*common, "--epochs", "1"]) == 0
+    config = Path("runs/net/config.json")
+    content = json.loads(config.read_text())
+    del content["options"]
+    config.write_text(json.dumps(content))
     assert main([*common, "--epochs", "2", "--resume"]) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from skinoct.checkpoint import Architecture, Card, Checkpoint, load_checkpoint, open_checkpoint
+from skinoct.checkpoint import CARD_FILE, Architecture, Card, Checkpoint, load_checkpoint, open_checkpoint
 from skinoct.checkpoint_write import recover_checkpoint, save_checkpoint
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import OptionError
@@ -109,8 +110,7 @@ def fit(options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | Non
 
 def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | None, Standing]:
     """Do what ``fit`` says, on one device."""
-    if options.out.exists() and not options.resume:
-        raise OptionError(f"{options.out} exists already; choose another name, or --resume to go on with its run.")
+    require_place(options.out, resume=options.resume)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory(KEPT_BYTES)
@@ -123,6 +123,7 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
     recipe = {
         "command": options.command,
         "config": config.model_dump(mode="json"),
+        "options": reading_options(options.data),
         "environment": environment(),
     }
     if base is not None:
@@ -149,6 +150,35 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
     if not kept and options.resume and options.out.exists():
         return load_checkpoint(options.out), standing  # nothing better came since
     return (kept[0] if kept else None), standing
+
+
+def require_place(out: Path, *, resume: bool) -> None:
+    """See before the training that its checkpoint can be written at the end of the first epoch.
+
+    Raises
+    ------
+    OptionError
+        When something is there that must not be replaced, or nothing can be written there.
+    """
+    if out.exists() and not resume:
+        raise OptionError(f"{out} exists already; choose another name, or --resume to go on with its run.")
+    if out.exists() and not (out / CARD_FILE).is_file():
+        raise OptionError(f"{out} exists already and is no checkpoint, so it is not replaced; choose another name.")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not parent.is_dir():
+        raise OptionError(f"{out} cannot be written, because {parent} is a file; choose another --out.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OptionError(f"{out} cannot be written, because {parent} does not allow it; choose another --out.")
+
+
+def reading_options(options: DataOptions) -> dict[str, Any]:
+    """Return the options that say how data are read, by their names on the command line, for card and run folder."""
+    labels = options.labels
+    return {
+        "pixel-size": options.pixel_um,
+        "labels": labels.source,
+        "roi-class": None if labels.roi_class is None else labels.roi_class.name.lower(),
+    }
 
 
 def make_sampler(

@@ -97,8 +97,8 @@ class RunFolder:
             before = json.loads((self.folder / name).read_text(encoding="utf-8"))
             now = json.loads(json.dumps(content, default=str))
             if name == CONFIG:
-                before, now = before["config"], now["config"]
-        except (OSError, ValueError, KeyError, TypeError):
+                before, now = settled(before), settled(now)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return  # the state itself will tell
         changed = difference(before, now)
         if changed is None:
@@ -177,6 +177,17 @@ class RunFolder:
             ) from None
 
 
+def settled(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of ``config.json`` must stay when a run is resumed: options by their names, then the settings.
+
+    Options come first: ``--from`` changes settings too, but is what the user gave.
+    """
+    start = content.get("start")
+    options = {f"--{name}": value for name, value in content.get("options", {}).items()}
+    weights = f"{start['name']} ({start['weights_sha256'][:12]})" if start else None
+    return {"--from": weights, **options, **content["config"]}
+
+
 def difference(before: Any, now: Any, path: str = "") -> tuple[str, str, str] | None:
     """Return the first place where two JSON values differ, and both values there; None when they agree.
 
@@ -194,7 +205,7 @@ def difference(before: Any, now: Any, path: str = "") -> tuple[str, str, str] | 
 
 def shortened(value: Any) -> str:
     """Write a value for people in a few words."""
-    text = json.dumps(value)
+    text = "none" if value is None else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
