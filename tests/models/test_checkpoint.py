@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from skinoct import checkpoint as cp
+from skinoct import checkpoint_write
 from skinoct.checkpoint import Architecture, Card, load_checkpoint
 from skinoct.checkpoint_write import README_FILE, describe, save_checkpoint
 from skinoct.decode_config import DecodeConfig
@@ -278,19 +279,19 @@ class TestChoosing:
         assert cp.open_checkpoint(tmp_path / "clinic").card.name == "clinic"
 
 
-@pytest.mark.parametrize("file", [cp.WEIGHTS_FILE, cp.README_FILE])
+@pytest.mark.parametrize("file", [cp.WEIGHTS_FILE, README_FILE])
 def test_a_save_that_is_stopped_leaves_the_old_checkpoint_and_no_rubbish(
     file: str, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = load_checkpoint(saved).card
-    original = cp._write_durably
+    original = checkpoint_write._write_durably
 
     def stopped(path: Path, content: bytes) -> None:
         original(path, content)
         if path.name == file:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cp, "_write_durably", stopped)
+    monkeypatch.setattr(checkpoint_write, "_write_durably", stopped)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(saved, make_card("new"), UNet(CONFIG).state_dict(), overwrite=True)
     assert load_checkpoint(saved).card == before

@@ -93,12 +93,48 @@ def test_the_page_holds_tables_and_figures_in_one_file(trained: Path, make_data:
     assert pictures == {"confusion.png", "triptychs.png", "calibration.png", "tomograms.png", "filters.png"}
 
 
-def test_tomograms_that_were_trained_on_are_named(trained: Path) -> None:
+def test_tomograms_that_were_trained_on_or_chose_the_epoch_are_named(trained: Path) -> None:
     assert evaluate(trained / "net", trained / "data", "--out", "report") == 0
-    held = load_checkpoint(trained / "net").card.data["held_out"]
-    (warning,) = report("report")["warnings"]
-    assert "Trained on" in warning
-    assert not any(name in warning for name in held)
+    (held,) = load_checkpoint(trained / "net").card.data["held_out"]
+    learned, chose = report("report")["warnings"]
+    assert "Trained on" in learned
+    assert held not in learned
+    assert f"Held out while training: {held}. They chose the epoch" in chose
+
+
+@pytest.mark.parametrize("name", ["tomogram.npy", "tomogram.tiff"])
+def test_a_tomogram_is_known_in_every_format_and_under_another_name(
+    name: str, trained: Path, make_data: MakeData
+) -> None:
+    data = make_data(count=2)
+    for index in range(2):
+        folder = data / f"t{index}"
+        (folder / "tomogram.tif").rename(folder / name)
+        if name.endswith("npy"):
+            np.save(folder / name, skin(index)[0])
+    words = ["--val", "0", "--epochs", "1", "--config", str(trained / "tiny.json"), "--threads", "1"]
+    assert main(["fit", str(data), "--out", "net", *words]) == 0
+    (data / "t1").rename(data / "renamed")
+    assert evaluate("net", data, "--out", "report") == 0
+    assert "Trained on: renamed, t0." in report("report")["warnings"][0]
+
+
+def test_a_fine_tune_knows_what_its_start_had_seen(trained: Path, make_data: MakeData) -> None:
+    settings = Path("small.json")
+    settings.write_text(json.dumps({"epoch_images": 4, "batch": 4, "crop": [48, 48], "val_slices": 2}))
+    words = ["--epochs", "1", "--config", str(settings), "--threads", "1"]
+    start = trained / "net"
+    for index, name in enumerate(("once", "twice")):
+        data = make_data(f"data-{name}", 1, first_seed=20 + index)
+        assert main(["fit", str(data), "--from", str(start), "--out", name, *words]) == 0
+        start = Path(name).absolute()
+    (held,) = load_checkpoint(trained / "net").card.data["held_out"]
+    for folder, warnings in ((trained / "data", 2), (Path("data-once"), 1), (Path("data-twice"), 1)):
+        assert evaluate("./twice", folder, "--out", f"report-{folder.name}") == 0
+        said = report(f"report-{folder.name}")["warnings"]
+        assert len(said) == warnings
+        assert said[0].startswith("Trained on: ")
+    assert f"Held out while training: {held}." in report("report-data")["warnings"][1]
 
 
 def test_the_leaking_split_says_so_in_red(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -373,6 +374,18 @@ class TestBadInput:
         Path("thesis").mkdir()
         assert "is no checkpoint" in self.error(capsys, make_data(), "--out", "thesis", "--resume")
         assert not Path("runs").exists()
+
+    def test_the_same_tomogram_is_not_trained_on_and_held_out(
+        self, make_data: MakeData, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        data = make_data()
+        held = hold_out(find_cases(data), 1, seed=0)[1][0].name
+        twin, other = (name for name in ("t0", "t1", "t2") if name != held)
+        shutil.copy(data / held / "tomogram.tif", data / twin / "tomogram.tif")
+        text = self.error(capsys, data, "--out", "net", "--config", tiny_config)
+        assert f"{twin} and {held} hold the same tomogram" in text
+        shutil.copy(data / other / "tomogram.tif", data / twin / "tomogram.tif")  # both are trained on
+        assert fit(data, "--out", "net", "--config", tiny_config, "--epochs", 1) == 0
 
     def test_a_full_disk_leaves_nothing_half_written(
         self,

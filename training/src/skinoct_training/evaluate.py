@@ -18,6 +18,7 @@ from skinoct.segmentation import FloatArray, LabelArray, Segmentation
 from skinoct.tomogram import Tomogram
 from skinoct_training import baselines
 from skinoct_training.dataset import Case, LabelOptions, open_image, pixel_um_of, read_labels
+from skinoct_training.leaks import Leaks, find_leaks, known
 from skinoct_training.metrics import (
     Figures,
     bootstrap,
@@ -89,8 +90,8 @@ class Outcome:
     confusion: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     calibration: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros((10, 3)))
     examples: list[Example] = field(default_factory=list)
-    leaks: list[str] = field(default_factory=list)
-    """Tomograms that the checkpoint was trained on."""
+    leaks: Leaks = field(default_factory=Leaks)
+    """Tomograms that the checkpoint knows."""
 
 
 def read_subject(case: Case, options: EvaluationOptions, intensity: IntensityConfig) -> tuple[Subject, Tomogram]:
@@ -134,15 +135,11 @@ def evaluate(
     predictor = predictor or Predictor(checkpoint)
     paper = Predictor(unweighted(options.paper)) if options.paper else None
     intensity = checkpoint.card.intensity
-    trained_on = set(checkpoint.card.data.get("trained_on", []))
-    hashes = {str(checkpoint.card.data.get("files", {}).get(name, {}).get("tomogram.tif")) for name in trained_on}
     thickness = mean_thickness_um(cases, options)
-    outcome = Outcome()
+    outcome = Outcome(leaks=find_leaks(cases, known(checkpoint.card)))
     for case in cases:
         progress(case.name)
         subject, tomogram = read_subject(case, options, intensity)
-        if was_trained_on(case, hashes):
-            outcome.leaks.append(case.name)
         outcome.names.append(case.name)
         segmentation = predictor.segment(tomogram, decode="ordered")
         measure_model(outcome, subject, segmentation)
@@ -170,14 +167,6 @@ def unweighted(checkpoint: Checkpoint) -> Checkpoint:
     """Return a checkpoint for plain argmax as in the paper: its class weights are not divided out."""
     card: Card = checkpoint.card.model_copy(update={"class_weights": (1.0,) * len(CLASSES)})
     return Checkpoint(card, checkpoint.weights, checkpoint.folder)
-
-
-def was_trained_on(case: Case, hashes: set[str]) -> bool:
-    """Tell whether the checkpoint saw this very file in its training."""
-    import hashlib
-
-    with case.image.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() in hashes
 
 
 def mean_thickness_um(cases: Sequence[Case], options: EvaluationOptions) -> float:
@@ -237,9 +226,7 @@ def examples(subject: Subject, labels: LabelArray) -> Iterator[Example]:
 def report(outcome: Outcome, checkpoint: Checkpoint, options: EvaluationOptions) -> dict[str, Any]:
     """Return what ``report.json`` holds."""
     model = outcome.figures["model"]
-    warnings = [LEAK] if options.by_slice else []
-    if outcome.leaks:
-        warnings.append(f"Trained on: {', '.join(outcome.leaks)}. Figures on these tomograms prove nothing.")
+    warnings = [*([LEAK] if options.by_slice else []), *outcome.leaks.warnings()]
     return {
         "checkpoint": checkpoint.card.name,
         "weights_sha256": checkpoint.card.weights_sha256,

@@ -24,6 +24,7 @@ from skinoct_training.distributed import process_group, rank
 from skinoct_training.follow import Picture, make_picture
 from skinoct_training.grow import can_grow, grow
 from skinoct_training.heap import keep_freed_memory
+from skinoct_training.leaks import known
 from skinoct_training.loop import Duration, Standing, Trainer
 from skinoct_training.metrics import ColumnErrors
 from skinoct_training.preparation import DataOptions, TrainingSet, read, select
@@ -129,6 +130,8 @@ def fit_on(device: torch.device, options: FitOptions, settings: dict[str, Any]) 
     if base is not None:
         recipe["start"] = {"name": base.card.name, "weights_sha256": base.card.weights_sha256}
     data = selection.describe(options.data.by_slice)
+    if base is not None:
+        data["start"] = known(base.card).content()
     rehearse = base is not None and config.rehearsal > 0 and knows_phantoms(base.card)
     if rehearse:
         data["rehearsed"] = TOMOGRAMS

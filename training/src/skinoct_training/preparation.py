@@ -24,6 +24,7 @@ from skinoct_training.dataset import (
     native_pixel_um,
 )
 from skinoct_training.evaluate import SLICE_STRIDE
+from skinoct_training.leaks import image_hashes
 from skinoct_training.split import hold_out
 
 
@@ -49,6 +50,8 @@ class Selection:
 
     train: list[Case]
     held_out: list[Case]
+    files: dict[str, dict[str, str]]
+    """SHA-256 of every file, by tomogram."""
 
     def describe(self, by_slice: bool) -> dict[str, Any]:
         """Return names and hashes for card and run folder."""
@@ -56,7 +59,7 @@ class Selection:
             "split": "by-slice" if by_slice else "by-tomogram",
             "trained_on": [c.name for c in self.train],
             "held_out": [c.name for c in self.held_out],
-            "files": fingerprint([*self.train, *self.held_out]),
+            "files": self.files,
         }
 
 
@@ -77,18 +80,38 @@ def select(options: DataOptions, seed: int, *, fine_tune: bool) -> Selection:
     Raises
     ------
     DatasetError
-        When the folder cannot be used or holds too little to hold anything out.
+        When the folder cannot be used, holds too little to hold anything out, or holds a held-out tomogram twice.
     """
     cases = [c for c in find_cases(options.folder, options.labels.source) if c.name not in options.exclude]
+    files = fingerprint(cases)
     if options.by_slice:
-        return Selection(cases, [])
+        return Selection(cases, [], files)
     if len(cases) == 1 and fine_tune and options.held_out is None:
         print(
             "There is one tomogram only, so the error on unseen skin cannot be measured; all of it is trained on.",
             file=sys.stderr,
         )
-        return Selection(cases, [])
-    return Selection(*hold_out(cases, options.held_out, seed))
+        return Selection(cases, [], files)
+    selection = Selection(*hold_out(cases, options.held_out, seed), files)
+    refuse_twins(selection)
+    return selection
+
+
+def refuse_twins(selection: Selection) -> None:
+    """See that no held-out tomogram is trained on under another name.
+
+    Raises
+    ------
+    DatasetError
+        When one is; the sentence names both folders.
+    """
+    trained = {digits: case.name for case in selection.train for digits in image_hashes(selection.files[case.name])}
+    for case in selection.held_out:
+        for digits in image_hashes(selection.files[case.name]) & trained.keys():
+            raise DatasetError(
+                f"{trained[digits]} and {case.name} hold the same tomogram, but {case.name} is held out to measure "
+                "the error on skin that training never saw; move one of the two folders away."
+            )
 
 
 def read(selection: Selection, options: DataOptions, intensity: IntensityConfig, model_um: float | None) -> TrainingSet:
