@@ -15,7 +15,9 @@ from skinoct.checkpoint import load_checkpoint
 from skinoct.labels import CLASSES, Label
 from skinoct_training.cli import main
 from skinoct_training.commands.options import red
+from skinoct_training.crossval import spread, table
 from skinoct_training.explain import explain, favorite_input
+from skinoct_training.loop import Trainer
 
 from .conftest import TINY, MakeData, skin, write_stack
 
@@ -231,6 +233,70 @@ def test_every_tomogram_is_examined_once_by_a_network_that_never_saw_it(
     out = capsys.readouterr().out
     assert "nan" not in out
     assert [line.split()[0] for line in out.splitlines()[1:6]] == ["t0", "t1", "t2", "mean", "deviation"]
+    assert content["folds_in_mean"]["dej"]["mae_with_gaps_um"] == 3
+    assert content["warnings"] == []
+    assert "mae_with_gaps_um" in out.splitlines()[0]
+    assert f"{np.mean(errors):.3f} (3 of 3)" in out.splitlines()[4]
+
+
+def test_a_mean_says_how_many_folds_found_a_dej() -> None:
+    figures = {name: {"dej.mae_um": value} for name, value in (("a", 1.0), ("b", 3.0), ("c", float("nan")))}
+    assert "2.000 (2 of 3)" in list(table(figures))[4]
+    assert spread(figures)["folds_in_mean"]["dej"]["mae_um"] == 2
+
+
+@pytest.mark.parametrize("stop", [9, 14])
+def test_a_cross_validation_that_was_stopped_goes_on_where_it_was(
+    stop: int, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [str(trained / "data"), "--config", str(trained / "tiny.json"), "--epochs", "2", "--threads", "1", "--out"]
+    assert main(["crossval", *words, "whole"]) == 0
+    steps = 0
+    original = Trainer.step
+
+    def interrupted(self: Trainer, *args: Any) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == stop:  # the second fold begins with the ninth step, its second epoch with the thirteenth
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted)
+        assert main(["crossval", *words, "cv"]) == 1
+    assert "with --resume goes on" in capsys.readouterr().err
+    assert steps == stop
+    assert not Path("cv/crossval.json").exists()
+    assert main(["crossval", *words, "cv"]) == 1
+    assert "give --resume" in capsys.readouterr().err
+    assert main(["crossval", *words, "cv", "--resume", "--seed", "4"]) == 1
+    assert "config.seed: 0, now 4" in capsys.readouterr().err
+    assert main(["crossval", *words, "cv", "--resume"]) == 0
+    assert "Fold 1 of 3" not in capsys.readouterr().err
+    assert json.loads(Path("cv/crossval.json").read_text()) == json.loads(Path("whole/crossval.json").read_text())
+
+
+def test_a_start_that_knows_the_tomograms_is_not_cross_validated(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["crossval", str(trained / "data"), "--from", str(trained / "net"), "--out", "cv", "--epochs", "1"]
+    assert main(words) == 1
+    assert "was trained or chosen on" in capsys.readouterr().err
+    assert not Path("cv").exists()
+
+
+def test_a_tomogram_that_lies_in_two_folders_is_named_by_crossval(
+    trained: Path, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_data()
+    shutil.copy(data / "t0" / "tomogram.tif", data / "t1" / "tomogram.tif")
+    words = ["--config", str(trained / "tiny.json"), "--epochs", "1", "--threads", "1"]
+    assert main(["crossval", str(data), "--out", "cv", *words]) == 0
+    assert "Trained on: t0." in capsys.readouterr().out
+    assert [w.split(".")[0] for w in json.loads(Path("cv/crossval.json").read_text())["warnings"]] == [
+        "Trained on: t0",
+        "Trained on: t1",
+    ]
 
 
 def test_one_tomogram_cannot_be_left_out(make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,8 @@ class Standing:
     best_epoch: int = 0
     extra: dict[str, float] = field(default_factory=dict)
     """Figures of the best epoch."""
+    interrupted: bool = False
+    """Whether the user stopped it before the time was over."""
 
 
 def suits_bfloat16(device: torch.device) -> bool:
@@ -312,5 +314,6 @@ class Trainer:
                     if rank() == 0:
                         self.save()
             except KeyboardInterrupt:
+                self.standing.interrupted = True
                 bar.write("Stopped, as asked; the best checkpoint so far is kept.", file=sys.stderr)
         return self.standing

@@ -13,6 +13,7 @@ from skinoct_training.commands.options import (
     add_settings,
     duration,
     label_options,
+    red,
     settings,
 )
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, help="folder of tomogram folders, one per subject")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, runs and crossval.json")
     add_duration(parser)
+    parser.add_argument("--resume", action="store_true", help="go on with what is missing after an interruption")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     parser.add_argument(
         "--from",
@@ -34,25 +36,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run all folds and print their table."""
-    from skinoct_training.crossval import folds, results_file, spread, table
+    """Run all folds that are missing and print their table."""
+    from skinoct_training.crossval import folds, prepare, results_file, spread, table
     from skinoct_training.files import write_text
     from skinoct_training.fit import FitOptions
     from skinoct_training.preparation import DataOptions
-    from skinoct_training.report import new_folder
 
-    folder = new_folder(args.out)
+    folder: Path = args.out
     options = FitOptions(
         data=DataOptions(folder=args.data, labels=label_options(args)),
         out=folder / "checkpoints",
         run=folder / "runs",
         duration=duration(args),
+        resume=args.resume,
         threads=args.threads,
         start=args.start,
         command="skinoct-train " + " ".join(sys.argv[1:]),
     )
-    figures = dict(folds(options, settings(args)))
-    write_text(results_file(folder), json.dumps(spread(figures), indent=2) + "\n")
+    chosen = settings(args)
+    prepare(folder, options, chosen)
+    measured = dict(folds(options, chosen, folder))
+    figures = {name: fold.figures for name, fold in measured.items()}
+    warnings = [text for fold in measured.values() for text in fold.warnings]
+    write_text(results_file(folder), json.dumps({"warnings": warnings, **spread(figures)}, indent=2) + "\n")
     for line in table(figures):
         print(line)
+    for warning in warnings:
+        print(red(warning, sys.stdout))
     print(f"Written: {results_file(folder)}")
