@@ -73,8 +73,8 @@ def test_the_report_has_every_key_that_was_promised(
     assert set(content["strata"]) == {"dark", "middle", "bright"}
     assert content["dej"]["islands_per_slice"] == content["order_violations"] == 0
     assert content["dej"]["mae_um"] < 6
-    low, high = content["intervals"]["dej"]["mae_um"]
-    assert low <= content["dej"]["mae_um"] <= high
+    assert content["intervals"]["dej"]["mae_um"] is None
+    assert content["interval_method"].startswith("none: 2 tomograms")
     assert sum(row["columns"] for row in content["calibration"]) == 2 * 6 * 64
     assert np.array(content["confusion"]["model"]).sum() == 2 * 6 * 48 * 64
     assert "DEJ error, mean absolute" in capsys.readouterr().out
@@ -86,7 +86,12 @@ def test_the_page_holds_tables_and_figures_in_one_file(trained: Path, make_data:
     page = Path("report/report.html").read_text()
     assert page.count("data:image/png;base64,") == 5
     assert "://" not in page  # nothing is fetched; pictures in base64 may well spell http
-    for words in ("intensity viterbi", "constant thickness oracle", "bootstrap", "not for clinical use"):
+    for words in (
+        "intensity viterbi",
+        "constant thickness oracle",
+        "2 tomograms, fewer than 5",
+        "not for clinical use",
+    ):
         assert words in page
     style = page.split("<style>")[1].split("</style>")[0]
     assert not [line for line in style.splitlines() if line.lstrip().startswith("#")]  # in CSS that is no comment
@@ -191,6 +196,16 @@ def test_the_card_carries_the_figures(trained: Path, make_data: MakeData) -> Non
     assert card.metrics["evaluation"]["dej"] == report("report")["dej"]
     assert card.metrics["held_out_dej"] == before.metrics["held_out_dej"]
     assert "evaluation.dej.mae_um" in Path("net/README.md").read_text()
+    assert "| `evaluation.intervals.dej.mae_um` | - |" in Path("net/README.md").read_text()
+
+
+def test_five_tomograms_have_an_interval(trained: Path, make_data: MakeData) -> None:
+    assert evaluate(trained / "net", make_data("unseen", 5, first_seed=10), "--out", "report") == 0
+    content = report("report")
+    low, high = content["intervals"]["dej"]["mae_um"]
+    assert low <= content["dej"]["mae_um"] <= high
+    assert "bootstrap over 5 tomograms" in content["interval_method"]
+    assert "bootstrap over 5 tomograms" in Path("report/report.html").read_text()
 
 
 def test_sparse_roi_sets_are_compared_where_they_say_something(trained: Path, make_data: MakeData) -> None:

@@ -128,10 +128,17 @@ def test_bands_cut_by_the_edge_say_nothing_of_their_center() -> None:
 def test_averages_weigh_tomograms_equally_and_intervals_hold_them() -> None:
     rows = [{"a.b": 1.0, "c": float("nan")}, {"a.b": 3.0, "c": 2.0}, {"a.b": 8.0, "c": float("nan")}]
     assert summarize(rows) == {"a.b": 4.0, "c": 2.0}
-    low, high = bootstrap(rows)["a.b"]
+    low, high = bootstrap(2 * rows)["a.b"]
     assert 1 <= low < 4 < high <= 8
-    assert bootstrap(rows) == bootstrap(rows)
+    assert str(bootstrap(2 * rows)) == str(bootstrap(2 * rows))
     assert nest({"a.b": 1.0, "a.c": float("nan"), "d": 2}) == {"a": {"b": 1.0, "c": None}, "d": 2}
+
+
+@pytest.mark.parametrize(("tomograms", "given"), [(1, False), (4, False), (5, True)])
+def test_few_tomograms_have_no_interval(tomograms: int, given: bool) -> None:
+    """Also where there are more, but few of them have the figure."""
+    rows = [{"a": float(n)} for n in range(tomograms)] + [{"a": float("nan")} for _ in range(4)]
+    assert math.isfinite(bootstrap(rows)["a"][0]) == given
 
 
 def test_strata_are_thirds_by_brightness() -> None:

@@ -124,7 +124,7 @@ def table_row(name: str, tomograms: Sequence[Measured], figures: Sequence[Figure
 
     def spread(key: str) -> str:
         low, high = interval[key]
-        return f"{mean[key]:.1f} ({low:.1f} to {high:.1f})"
+        return f"{mean[key]:.1f} ({low:.1f} to {high:.1f})" if np.isfinite(low) else f"{mean[key]:.1f} (-)"
 
     def median(key: str) -> str:
         return f"{np.nanmedian([row[key] for row in figures]):.1f}"

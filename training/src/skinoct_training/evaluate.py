@@ -20,6 +20,7 @@ from skinoct_training import baselines
 from skinoct_training.dataset import Case, LabelOptions, open_image, pixel_um_of, read_labels
 from skinoct_training.leaks import Leaks, find_leaks, known
 from skinoct_training.metrics import (
+    FEWEST,
     Figures,
     bootstrap,
     brightness_strata,
@@ -233,7 +234,8 @@ def report(outcome: Outcome, checkpoint: Checkpoint, options: EvaluationOptions)
         "tomograms": outcome.names,
         "warnings": warnings,
         **nest(summarize(model)),
-        "intervals": nest({k: list(v) for k, v in bootstrap(model).items() if np.isfinite(v[0])}),
+        "intervals": nest({k: list(v) if np.isfinite(v[0]) else None for k, v in bootstrap(model).items()}),
+        "interval_method": interval_method(len(model)),
         "per_tomogram": {name: nest(f) for name, f in zip(outcome.names, model, strict=True)},
         "strata": {name: nest(summarize(rows)) for name, rows in outcome.strata.items()},
         "confusion": {name: counts.tolist() for name, counts in outcome.confusion.items()},
@@ -246,6 +248,13 @@ def report(outcome: Outcome, checkpoint: Checkpoint, options: EvaluationOptions)
     }
 
 
+def interval_method(count: int) -> str:
+    """Say where the intervals of so many tomograms come from, or why there are none."""
+    if count < FEWEST:
+        return f"none: {count} tomogram{'s' if count != 1 else ''}, fewer than {FEWEST}, say too little about others"
+    return f"95 %, percentile bootstrap over {count} tomograms; too narrow when they are few"
+
+
 def card_figures(content: dict[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint's card carries of a report: figures, intervals and the baselines' DEJ."""
     keys = ("classes", "accuracy", "dej", "epidermis", "order_violations")
@@ -255,5 +264,6 @@ def card_figures(content: dict[str, Any]) -> dict[str, Any]:
         "warnings": content["warnings"],
         **{key: content[key] for key in keys},
         "intervals": {"dej": content["intervals"].get("dej", {})},
+        "interval_method": content["interval_method"],
         "baselines": baselines_dej,
     }

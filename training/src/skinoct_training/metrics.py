@@ -24,6 +24,8 @@ Figures = dict[str, float]
 """Figures by dotted key, such as ``dej.mae_um``; NaN where a tomogram says nothing about one."""
 
 NAN = float("nan")
+FEWEST = 5
+"""Tomograms that an interval needs: of fewer it would look far surer than it is."""
 _TOUCHING = np.ones((3, 3), np.bool_)
 
 
@@ -343,18 +345,23 @@ def bootstrap(
     """Return an interval for each average by drawing tomograms anew, with replacement.
 
     Percentile bootstrap (Efron, *Bootstrap Methods: Another Look at the Jackknife*, Annals of Statistics
-    1979). Tomograms are drawn, not slices or pixels, because those of one subject are not independent.
+    1979). Tomograms are drawn, not slices or pixels, because those of one subject are not independent. The
+    interval is too narrow for few tomograms: of 95 %, it holds the truth in about 80 % of all cases with 5 and
+    in 88 % with 10. Of fewer than ``FEWEST`` that have a figure it is NaN.
     """
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(tomograms), size=(rounds, len(tomograms)))
     tail = (1 - level) / 2
     intervals = {}
     for key in summarize(tomograms):
-        values = np.array([figures.get(key, NAN) for figures in tomograms])[draws]
+        single = np.array([figures.get(key, NAN) for figures in tomograms])
+        if np.isfinite(single).sum() < FEWEST:
+            intervals[key] = (NAN, NAN)
+            continue
+        values = single[draws]
         weight = np.isfinite(values)
         sums, counts = np.where(weight, values, 0).sum(axis=1), weight.sum(axis=1)
-        means = sums[counts > 0] / counts[counts > 0]
-        low, high = np.quantile(means, [tail, 1 - tail]) if means.size else (NAN, NAN)
+        low, high = np.quantile(sums[counts > 0] / counts[counts > 0], [tail, 1 - tail])
         intervals[key] = (float(low), float(high))
     return intervals
 

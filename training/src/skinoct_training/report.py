@@ -94,8 +94,8 @@ def page(content: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
     parts = [
         f"<h1>{html.escape(content['checkpoint'])}</h1>",
         *(f"<p class=warning>{html.escape(text)}</p>" for text in content["warnings"]),
-        f"<p>{count} tomogram{'s' if count != 1 else ''}; every figure is the mean over tomograms, in brackets the "
-        "95 % interval when tomograms are drawn anew (bootstrap).</p>",
+        f"<p>{count} tomogram{'s' if count != 1 else ''}; every figure is the mean over tomograms, in brackets its "
+        f"interval when tomograms are drawn anew. Intervals: {html.escape(content['interval_method'])}.</p>",
         comparison(content, baselines),
         *([] if "paper_recipe" in baselines else [f"<p class=note>{NO_PAPER}</p>"]),
         "<h2>By brightness of the tissue around the DEJ</h2>",
@@ -113,17 +113,12 @@ def comparison(content: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
     lines = ["<table><tr><th></th><th>ideal</th>" + "".join(f"<th class=n>{h}</th>" for h in heads) + "</tr>"]
     for key, title, ideal in ROWS:
         interval = look_up(content["intervals"], key)
-        spread = f" [{number(interval[0])}, {number(interval[1])}]" if interval and count_many(content) else ""
-        cells = [f"<b>{number(look_up(content, key))}</b>{spread}"]
+        spread = f"{number(interval[0])}, {number(interval[1])}" if interval else "-"
+        cells = [f"<b>{number(look_up(content, key))}</b> [{spread}]"]
         cells += [number(look_up(b, key)) for b in baselines.values()]
         numbers = "".join(f"<td class=n>{c}</td>" for c in cells)
         lines.append(f"<tr><td>{title}</td><td class=note>{ideal}</td>{numbers}</tr>")
     return "".join([*lines, "</table>"])
-
-
-def count_many(content: Mapping[str, Any]) -> bool:
-    """Tell whether an interval means anything."""
-    return len(content["tomograms"]) > 1
 
 
 def strata(content: Mapping[str, Any]) -> str:
