@@ -103,7 +103,8 @@ def fit(options: FitOptions, settings: dict[str, Any]) -> tuple[Checkpoint | Non
     Raises
     ------
     DatasetError, OptionError, CheckpointError
-        Before any training, when data, options or the checkpoint to start from cannot be used.
+        Before any training, when data, options or the checkpoint to start from cannot be used; the last two also when
+        the training diverges.
     """
     with process_group() as device:
         return fit_on(device, options, settings)
