@@ -117,6 +117,9 @@ def test_not_acceptable_is_told_before_the_upload_counts(live_server, accept):
         ("POST", "/segment?decode=best", 422, "invalid-request"),
         ("POST", "/segment?pixel_size_um=nan", 422, "invalid-request"),
         ("POST", "/segment?pixel_size_um=1e9", 422, "invalid-request"),
+        ("POST", "/segment?pixel_size=2", 422, "invalid-request"),
+        ("POST", "/jobs?Model=tiny", 422, "invalid-request"),
+        ("POST", "/segment?pixel_size_um=2&pixel_size_um=1", 422, "invalid-request"),
         ("POST", "/segment?model=other", 404, "unknown-model"),
         ("POST", "/segment", 422, "empty"),
         ("GET", "/models/other", 404, "unknown-model"),
@@ -173,6 +176,44 @@ def test_a_result_comes_whole_whatever_range_is_asked_for(live_server, make_tiff
     assert answer.status_code == 200
     assert answer.content == whole.content
     assert answer.headers["accept-ranges"] == "none"
+
+
+def test_parameters_in_a_form_count_as_in_the_query(live_server, make_tiff):
+    accept, query = {"Accept": "application/json"}, {"pixel_size_um": "1.5", "decode": "pixel", "model": "tiny"}
+    in_query = live_server.http.post("/segment", params=query, content=make_tiff(2, 40, 48), headers=accept)
+    plain = live_server.http.post("/segment", content=make_tiff(2, 40, 48), headers=accept)
+    files = [("image", ("uploaded", make_tiff(2, 40, 48))), *((name, (None, text)) for name, text in query.items())]
+    for parts in (files, files[::-1], [*files[2:], *files[:2]]):
+        in_form = live_server.http.post("/segment", files=parts, headers=accept)
+        assert in_form.status_code == 200, in_form.text
+        assert in_form.json() == in_query.json() != plain.json()
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "text", "word"),
+    [
+        ("", "pixel_size", "2", "pixel_size_um"),
+        ("", "pixel_size_um", "two", "pixel_size_um"),
+        ("", "pixel_size_um", "1e9", "less than or equal to 10"),
+        ("", "decode", "best", "ordered"),
+        ("?pixel_size_um=1", "pixel_size_um", "2", "more than once"),
+        ("?pixel_size_um=2", "pixel_size_um", "2", "more than once"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/segment", "/jobs"])
+def test_a_form_whose_parameters_cannot_be_used_is_refused(live_server, make_tiff, path, query, field, text, word):
+    answer = live_server.http.post(
+        path + query, files=[("image", ("a.tif", make_tiff(1, 32, 32))), (field, (None, text))]
+    )
+    assert answer.status_code == 422
+    assert problem(answer).type.endswith("invalid-request")
+    assert word in problem(answer).detail
+    assert live_server.http.get("/readyz").json()["jobs"] == 0
+
+
+def test_a_form_may_name_the_model(live_server, make_tiff):
+    answer = live_server.http.post("/segment", files={"image": make_tiff(1, 32, 32), "model": (None, "other")})
+    assert problem(answer).type.endswith("unknown-model")
 
 
 def test_compressed_body_is_refused(live_server):

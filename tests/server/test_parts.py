@@ -68,7 +68,7 @@ def test_budget_is_never_exceeded_and_always_given_back(tmp_path_factory, steps)
 
 def read_form(
     body: bytes, cut: int, content_type: str = "multipart/form-data; boundary=XX"
-) -> tuple[bytes, str | None]:
+) -> tuple[bytes, str | None, dict[str, str]]:
     async def chunks():
         for start in range(0, len(body), cut):
             yield body[start : start + cut]
@@ -76,7 +76,7 @@ def read_form(
     async def collect():
         form = FormFile(content_type)
         data = b"".join([piece async for piece in form.pieces(chunks())])
-        return data, form.file_name
+        return data, form.file_name, form.fields
 
     return asyncio.run(collect())
 
@@ -87,11 +87,11 @@ def part(name: str, data: bytes, file_name: str | None = None) -> bytes:
 
 
 @given(st.binary(max_size=300), st.integers(1, 64))
-def test_a_form_gives_back_the_file_however_it_is_cut(data, cut):
+def test_a_form_gives_back_file_and_fields_however_it_is_cut(data, cut):
     if b"\r\n--XX" in b"\r\n" + data:
         return
-    body = part("other", b"text") + part("image", data, "a.tif") + b"--XX--\r\n"
-    assert read_form(body, cut) == (data, "a.tif")
+    body = part("model", b"tiny") + part("image", data, "a.tif") + part("decode", b"pixel") + b"--XX--\r\n"
+    assert read_form(body, cut) == (data, "a.tif", {"model": "tiny", "decode": "pixel"})
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,8 @@ def test_a_form_gives_back_the_file_however_it_is_cut(data, cut):
         part("image", b"x") + b"--XX--\r\n",
         part("file", b"x", "a.tif") + b"--XX--\r\n",
         part("image", b"x", "a.tif") + part("image", b"y", "b.tif") + b"--XX--\r\n",
-        b"".join(part(f"f{n}", b"x") for n in range(20)) + b"--XX--\r\n",
+        part("file", b"x", "a.tif") + part("image", b"y", "b.tif") + b"--XX--\r\n",
+        part("model", b"x" * 5000) + b"--XX--\r\n",
         b"--XX\r\n" + b"A" * 20000 + b": b\r\n\r\nx\r\n--XX--\r\n",
         b"--XX\r\n" + b"A: b\r\n" * 50 + b"\r\nx\r\n--XX--\r\n",
     ],
@@ -112,6 +113,17 @@ def test_bad_forms(body):
         read_form(body, 1000)
     assert caught.value.kind == "bad-request"
     assert "curl -F image=" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [(["pixel_size"], "pixel_size_um"), (["Model"], "model"), (["decode", "decode"], "once"), ([""], "decode")],
+)
+def test_a_form_with_a_field_that_cannot_count_is_refused(fields, word):
+    """Passed over, it would give an answer in the wrong scale."""
+    with pytest.raises(HttpProblem, match=word) as caught:
+        read_form(b"".join(part(name, b"2") for name in fields) + part("image", b"x", "a.tif") + b"--XX--\r\n", 9)
+    assert caught.value.kind == "invalid-request"
 
 
 def test_form_without_boundary():

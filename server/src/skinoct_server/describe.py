@@ -11,6 +11,7 @@ from skinoct.wire import Problem
 from skinoct_server.admission import size_text
 from skinoct_server.formats import FORMATS
 from skinoct_server.middleware import SMALL_BODY_BYTES
+from skinoct_server.parameters import FIELD_SCHEMAS
 from skinoct_server.problems import responses
 from skinoct_server.settings import Settings
 
@@ -29,7 +30,8 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The tomogram: a gray TIFF stack or an npy array (Z, Y, X).",
+        "description": "The tomogram: a gray TIFF stack or an npy array (Z, Y, X). A form may hold beside it "
+        "what the query leaves out.",
         "content": {
             "image/tiff": _BINARY,
             "application/x-npy": _BINARY,
@@ -37,8 +39,9 @@ UPLOAD_BODY: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"image": {"type": "string", "format": "binary"}},
+                    "properties": {"image": {"type": "string", "format": "binary"}, **FIELD_SCHEMAS},
                     "required": ["image"],
+                    "additionalProperties": False,
                 }
             },
         },

@@ -1,4 +1,4 @@
-"""The file in a ``multipart/form-data`` body, handed on piece by piece as it arrives."""
+"""The file in a ``multipart/form-data`` body, handed on piece by piece as it arrives, and the text fields beside it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from skinoct_server.parameters import NAMES, repeated, unknown
 from skinoct_server.problems import HttpProblem
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FIELD = "image"
-_MOST_PARTS = 8
+_MOST_HEADERS = 8
 _MOST_HEADER_BYTES = 8192
+_MOST_TEXT_BYTES = 1000
 _HINT = (
     f"Send the tomogram as the one file of a multipart/form-data body, in the field `{FIELD}` "
     f"(curl -F {FIELD}=@tomogram.tif), or as the plain body (curl --data-binary @tomogram.tif)."
@@ -23,7 +25,7 @@ _HINT = (
 
 
 class FormFile:
-    """Finds the part named ``image``; other fields are skipped, a second file is refused."""
+    """Finds the part named ``image`` and collects the parameters beside it; any other part is refused."""
 
     def __init__(self, content_type: str) -> None:
         _, options = parse_options_header(content_type)
@@ -32,8 +34,9 @@ class FormFile:
             raise HttpProblem("bad-request", f"The form has no boundary. {_HINT}")
         self.file_name: str | None = None
         self.found = False
-        self._wanted = False
-        self._parts = 0
+        self._texts = dict[str, bytearray]()
+        self._text: bytearray | None = None
+        """Of the part at hand, where that is a parameter."""
         self._data = bytearray()
         self._name, self._value, self._headers = bytearray(), bytearray(), dict[bytes, bytes]()
         callbacks: MultipartCallbacks = {
@@ -48,6 +51,11 @@ class FormFile:
             self._parser = MultipartParser(boundary, callbacks)
         except FormParserError:  # RFC 2046 allows 70 characters
             raise HttpProblem("bad-request", f"The form's boundary is too long. {_HINT}") from None
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Values of the text fields by name, once the whole form was read."""
+        return {name: text.decode("utf-8", "replace") for name, text in self._texts.items()}
 
     async def pieces(self, body: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of the file.
@@ -70,14 +78,11 @@ class FormFile:
             raise HttpProblem("bad-request", f"The form has no file in a field named `{FIELD}`. {_HINT}")
 
     def _begin(self) -> None:
-        self._parts += 1
-        if self._parts > _MOST_PARTS:
-            raise HttpProblem("bad-request", f"The form has more than {_MOST_PARTS} parts. {_HINT}")
         self._headers, self._name, self._value = {}, bytearray(), bytearray()
 
     def _grow(self, target: bytearray, data: bytes) -> None:
         target += data
-        if len(target) > _MOST_HEADER_BYTES or len(self._headers) > _MOST_PARTS:
+        if len(target) > _MOST_HEADER_BYTES or len(self._headers) > _MOST_HEADERS:
             raise HttpProblem("bad-request", f"A header within the form is too long. {_HINT}")
 
     def _header_end(self) -> None:
@@ -86,14 +91,32 @@ class FormFile:
 
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        is_file = b"filename" in options
-        self._wanted = is_file and options.get(b"name") == FIELD.encode()
-        if is_file and self.found:
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if b"filename" in options:
+            self._begin_file(name, options[b"filename"].decode("utf-8", "replace"))
+        elif name == FIELD:
+            raise HttpProblem("bad-request", f"The field `{FIELD}` of the form is text, not a file. {_HINT}")
+        else:
+            self._begin_text(name)
+
+    def _begin_file(self, name: str, file_name: str) -> None:
+        if self.found:
             raise HttpProblem("bad-request", f"The form has more than one file. {_HINT}")
-        if self._wanted:
-            self.found = True
-            self.file_name = options[b"filename"].decode("utf-8", "replace")
+        if name != FIELD:
+            raise HttpProblem("bad-request", f"The form has its file in the field {name[:100]!r}. {_HINT}")
+        self.found, self.file_name, self._text = True, file_name, None
+
+    def _begin_text(self, name: str) -> None:
+        if name not in NAMES:
+            raise unknown(name)
+        if name in self._texts:
+            raise repeated(name)
+        self._text = self._texts[name] = bytearray()
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._wanted:
+        if self._text is None:
             self._data += data[start:end]
+            return
+        self._text += data[start:end]
+        if len(self._text) > _MOST_TEXT_BYTES:
+            raise HttpProblem("bad-request", f"A text field of the form is too long. {_HINT}")

@@ -6,44 +6,17 @@ import asyncio
 import shutil
 import time
 import uuid
-from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Header, Request
 
-from skinoct.segmentation import Decode
 from skinoct_server.admission import Ticket
 from skinoct_server.jobs import UPLOAD, Job
 from skinoct_server.keys import Caller
+from skinoct_server.parameters import Parameters, with_fields
 from skinoct_server.service import Service
 from skinoct_server.uploads import Receiver, Upload, declared_length
 
-
-@dataclass(frozen=True)
-class Parameters:
-    """Query of ``/segment`` and ``/jobs``."""
-
-    model: Annotated[
-        str | None,
-        Query(description="Name from `GET /models`; the server's default when left out.", max_length=100),
-    ] = None
-    pixel_size_um: Annotated[
-        float | None,
-        Query(
-            description="Micrometers per pixel in depth and width; when left out, the file's own "
-            "calibration, else the model's.",
-            ge=0.1,
-            le=10,
-            allow_inf_nan=False,
-        ),
-    ] = None
-    decode: Annotated[
-        Decode,
-        Query(description="`ordered`: smooth layers in anatomical order. `pixel`: the best class of each pixel."),
-    ] = "ordered"
-
-
-ParametersDep = Annotated[Parameters, Depends()]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -67,8 +40,8 @@ async def accept(
 
     Raises
     ------
-    HttpProblem
-        When it is not admitted or cannot be received.
+    HttpProblem, RequestValidationError
+        When it is not admitted or cannot be received, or a form asks for what there is not.
     starlette.requests.ClientDisconnect
         When the client goes away.
     """
@@ -79,19 +52,22 @@ async def accept(
     try:
         started = time.perf_counter()
         upload = await _receive(request, service, ticket, job_id)
+        chosen = with_fields(parameters, upload.fields, request.query_params)
+        if chosen.model != parameters.model:
+            model = service.registry.find(chosen.model)
         job = Job(
             id=job_id,
             owner=caller.owner,
             model=model.name,
             model_sha256=model.sha256,
-            decode=parameters.decode,
-            pixel_size_um=parameters.pixel_size_um,
+            decode=chosen.decode,
+            pixel_size_um=chosen.pixel_size_um,
             name=upload.name,
             size=upload.size,
             input_sha256=upload.sha256,
             ephemeral=ephemeral,
             idempotency_key=idempotency_key,
-            fingerprint=f"{upload.sha256} {parameters.model} {parameters.pixel_size_um} {parameters.decode}",
+            fingerprint=f"{upload.sha256} {chosen.model} {chosen.pixel_size_um} {chosen.decode}",
             timings={"upload": time.perf_counter() - started},
         )
         service.metrics.bytes_in.inc(upload.size)

@@ -12,8 +12,9 @@ from skinoct_server.answers import Answer, answer
 from skinoct_server.deps import AdminDep, CallerDep, ServiceDep, require_ready
 from skinoct_server.describe import ANSWERS, UPLOAD_BODY, UPLOAD_PROBLEMS, responses
 from skinoct_server.formats import choose
-from skinoct_server.intake import ParametersDep, accept
+from skinoct_server.intake import accept
 from skinoct_server.middleware import CLIENT_GONE
+from skinoct_server.parameters import ParametersDep
 from skinoct_server.problems import HttpProblem
 
 router = APIRouter()

@@ -13,9 +13,10 @@ from skinoct_server.answers import answer
 from skinoct_server.deps import CallerDep, ServiceDep, require_ready
 from skinoct_server.describe import ANSWERS, UPLOAD_BODY, UPLOAD_PROBLEMS, responses
 from skinoct_server.formats import choose
-from skinoct_server.intake import IdempotencyKey, ParametersDep, accept
+from skinoct_server.intake import IdempotencyKey, accept
 from skinoct_server.jobs import Job
 from skinoct_server.keys import Caller
+from skinoct_server.parameters import ParametersDep
 from skinoct_server.problems import HttpProblem
 from skinoct_server.service import Service
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +30,8 @@ class Upload:
     """What errors call it. Never used in a path."""
     size: int
     sha256: str
+    fields: Mapping[str, str]
+    """Text fields of its form."""
 
 
 def declared_length(request: Request) -> int | None:
@@ -78,10 +80,10 @@ class Receiver:
         try:
             content_type = self.request.headers.get("content-type", "")
             if not content_type.lower().startswith("multipart/form-data"):
-                return _upload(UPLOADED, *await self._store(self._chunks(), path))
+                return _upload(UPLOADED, *await self._store(self._chunks(), path), {})
             form = FormFile(content_type)
             size, digest = await self._store(form.pieces(self._chunks()), path)
-            return _upload(_safe_name(form.file_name), size, digest)
+            return _upload(_safe_name(form.file_name), size, digest, form.fields)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -132,7 +134,7 @@ def _put(file: BinaryIO, digest: hashlib._Hash, data: bytearray) -> None:
     digest.update(data)
 
 
-def _upload(name: str, size: int, sha256: str) -> Upload:
+def _upload(name: str, size: int, sha256: str, fields: Mapping[str, str]) -> Upload:
     if size == 0:
         raise HttpProblem(
             "empty",
@@ -140,7 +142,7 @@ def _upload(name: str, size: int, sha256: str) -> Upload:
             "the form "
             "field `image` (curl -F image=@tomogram.tif).",
         )
-    return Upload(name, size, sha256)
+    return Upload(name, size, sha256, fields)
 
 
 def _safe_name(name: str | None) -> str:
