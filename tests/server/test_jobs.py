@@ -140,6 +140,25 @@ def test_idempotency(live_server, make_tiff, post_job):
         assert answer.json()["type"].endswith("idempotency-key-reused")
 
 
+def test_a_cancelled_job_gives_its_idempotency_key_back(start_server, large_tiff, make_tiff, post_job, follow):
+    """What a repeated request gets is no job that was cancelled, whether it ran or waited."""
+    server = start_server("--batch", "1", gated=True)
+    server.hold()
+    bodies = {"k1": large_tiff, "k2": make_tiff(1, 32, 32)}
+    first = {"k1": post_job(server.http, large_tiff, Idempotency_Key="k1")}
+    follow(server.http, first["k1"].id, lambda s: s.state == "running")
+    first["k2"] = post_job(server.http, bodies["k2"], Idempotency_Key="k2")
+    for job in first.values():
+        assert server.http.delete(f"/jobs/{job.id}").status_code == 204
+    again = {key: post_job(server.http, body, Idempotency_Key=key) for key, body in bodies.items()}
+    server.release()
+    for key, job in again.items():
+        assert job.id != first[key].id
+        assert follow(server.http, job.id).state == "done"
+        assert follow(server.http, first[key].id).state == "cancelled"
+        assert post_job(server.http, bodies[key], Idempotency_Key=key).id == job.id
+
+
 def test_results_go_after_their_time(start_server, make_tiff, post_job, follow):
     server = start_server("--result-seconds", "4")
     started = time.time()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi import Request
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skinoct_server.admission import Admission, Ticket
+from skinoct_server.answers import answer
 from skinoct_server.formats import FORMATS, choose
 from skinoct_server.forms import FormFile
 from skinoct_server.jobs import Job, JobStore
@@ -179,11 +182,12 @@ class CrammedStore(JobStore):
 class Idle:
     """Stands for codec and engine."""
 
-    def __init__(self):
+    def __init__(self, kind="truncated"):
         self.ready = asyncio.Event()
+        self.kind = kind
 
     async def decode(self, arguments):
-        raise HttpProblem("truncated", "The file is cut off. Send it again.")
+        raise HttpProblem(self.kind, "The file is cut off. Send it again.")
 
 
 def test_a_full_disk_does_not_keep_a_client_waiting(tmp_path):
@@ -242,3 +246,67 @@ def test_a_job_can_be_forgotten_on_a_full_disk(tmp_path):
     assert not store.path(job.id).exists()
     assert store.get(job.id) is None
     real.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "again"), [("truncated", False), ("engine-failed", True), ("internal", True), ("disk-full", True)]
+)
+def test_a_request_is_tried_again_where_the_server_failed_and_not_the_tomogram(tmp_path, kind, again):
+    """Else a repeated request would get the failure for as long as results are kept."""
+
+    async def run():
+        settings = Settings(max_pending_jobs=5)
+        admission = Admission(settings, tmp_path)
+        queue = WorkQueue(settings, JobStore(tmp_path), admission, Idle(kind), Idle(), Metrics())
+        await queue.start()
+        job, repeated = (
+            Job("me", "m", "0" * 64, "ordered", None, "a.tif", 10, "0" * 64, idempotency_key="k") for _ in range(2)
+        )
+        await queue.submit(job, admission.admit("me", 10))
+        await asyncio.wait_for(queue.wait(job.id), 5)
+        taken = await queue.submit(repeated, admission.admit("me", 10))
+        assert taken.id == (repeated.id if again else job.id)
+        assert (await queue.find(job.id)).problem_kind == kind
+        await queue.stop()
+
+    asyncio.run(run())
+
+
+class Hasty:
+    """A codec before which each job is removed while its answer is being written."""
+
+    def __init__(self, queue):
+        self.queue = queue
+
+    async def encode(self, arguments):
+        await self.queue.remove(Path(arguments["folder"]).name)
+        Path(arguments["target"]).write_bytes(b"labels")
+        return hashlib.sha256(b"labels").hexdigest()
+
+
+def test_a_job_that_is_removed_while_its_answer_is_written_is_answered(tmp_path):
+    """And then its files go; who asks again gets a 404."""
+    settings, metrics, messages = Settings(max_pending_jobs=5), Metrics(), []
+    scope = {"type": "http", "method": "GET", "headers": [], "asgi": {"spec_version": "2.4"}}
+
+    async def send(message):
+        messages.append(message)
+
+    async def run():
+        store = JobStore(tmp_path)
+        queue = WorkQueue(settings, store, Admission(settings, tmp_path), Idle(), Idle(), metrics)
+        service = SimpleNamespace(settings=settings, store=store, queue=queue, metrics=metrics, codec=Hasty(queue))
+        job = Job("me", "m", "0" * 64, "ordered", None, "a.tif", 10, "0" * 64, state="done")
+        store.insert(job)
+        store.path(job.id).mkdir()
+        response = await answer(service, job, choose("image/tiff"))
+        assert store.get(job.id) is None
+        await response(scope, None, send)
+        assert b"".join(message.get("body", b"") for message in messages) == b"labels"
+        assert not store.path(job.id).exists()
+        with pytest.raises(HttpProblem) as caught:
+            await answer(service, job, choose("image/tiff"))
+        assert caught.value.kind == "unknown-job"
+        await queue.stop()
+
+    asyncio.run(run())

@@ -20,7 +20,7 @@ from skinoct_server.service import Service
 class Answer(FileResponse):
     """A file, and something to do when it has been sent or the client is gone."""
 
-    def __init__(self, path: Path, form: Format, headers: dict[str, str], after: Callable[[], Awaitable[None]] | None):
+    def __init__(self, path: Path, form: Format, headers: dict[str, str], after: Callable[[], Awaitable[None]]):
         super().__init__(path, media_type=form.media_type, headers={**headers, "Accept-Ranges": "none"})
         self._after = after
 
@@ -30,8 +30,7 @@ class Answer(FileResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            if self._after is not None:
-                await asyncio.shield(self._after())
+            await asyncio.shield(self._after())
 
 
 def refuse(job: Job) -> HttpProblem:
@@ -47,28 +46,56 @@ def refuse(job: Job) -> HttpProblem:
     )
 
 
+def unknown(service: Service, job_id: str) -> HttpProblem:
+    """Return the problem of a job that there is not, or no more."""
+    hours = service.settings.result_seconds / 3600
+    return HttpProblem(
+        "unknown-job",
+        f"There is no job {job_id[:64]!r}. Results go {hours:g} h after they are done; post the tomogram again.",
+    )
+
+
 async def answer(
     service: Service, job: Job, form: Format, *, after: Callable[[], Awaitable[None]] | None = None
 ) -> Answer:
     """Write a job's answer, unless it is there already, and return the response that sends it.
 
+    Its files stay until they are sent, also when the job is removed meanwhile.
+
     Raises
     ------
     HttpProblem
-        When the job has no result, or it cannot be written.
+        When the job has no result or is gone, or the answer cannot be written.
     """
     if job.state != "done":
         raise refuse(job)
-    folder = service.store.path(job.id)
-    path, hash_path = folder / f"answer.{form.name}", folder / f"answer.{form.name}.sha256"
+    if not await service.queue.hold(job.id):
+        raise unknown(service, job.id)
+
+    async def sent() -> None:
+        await service.queue.release(job.id)
+        if after is not None:
+            await after()
+
+    try:
+        path = service.store.path(job.id) / f"answer.{form.name}"
+        return Answer(path, form, await _write(service, job, form, path), sent)
+    except BaseException:
+        await asyncio.shield(service.queue.release(job.id))
+        raise
+
+
+async def _write(service: Service, job: Job, form: Format, path: Path) -> dict[str, str]:
+    """Write an answer, unless it is there already; returns its headers."""
+    hash_path = path.with_name(f"{path.name}.sha256")
     started = time.perf_counter()
     if not hash_path.exists():
-        digest = await service.codec.encode({"folder": str(folder), "form": form.name, "target": str(path)})
+        digest = await service.codec.encode({"folder": str(path.parent), "form": form.name, "target": str(path)})
         hash_path.write_text(digest)
     seconds = time.perf_counter() - started
     service.metrics.stage("write", seconds)
     timings = {**job.timings, "write": seconds}
-    headers = {
+    return {
         "X-Skinoct-Model": job.model,
         "X-Skinoct-Model-Sha256": job.model_sha256,
         "X-Skinoct-Input-Sha256": job.input_sha256,
@@ -77,4 +104,3 @@ async def answer(
         "Server-Timing": ", ".join(f"{stage};dur={value * 1000:.1f}" for stage, value in timings.items()),
         "Vary": "Accept",
     }
-    return Answer(path, form, headers, after)

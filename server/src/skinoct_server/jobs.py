@@ -171,12 +171,20 @@ class JobStore:
         return [_job(row) for row in rows]
 
     def delete(self, job_id: str) -> None:
-        """Forget a job and remove its folder; the folder first where the disk is full of it."""
+        """Forget a job and remove its folder."""
+        self.forget(job_id)
+        self.remove_files(job_id)
+
+    def forget(self, job_id: str) -> None:
+        """Remove a job from the table; where the disk is full of its folder, that goes first."""
         try:
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         except sqlite3.OperationalError:
-            shutil.rmtree(self.path(job_id), ignore_errors=True)
+            self.remove_files(job_id)
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+
+    def remove_files(self, job_id: str) -> None:
+        """Remove the folder of a job, if it is there."""
         shutil.rmtree(self.path(job_id), ignore_errors=True)
 
     def remove_orphans(self) -> None:

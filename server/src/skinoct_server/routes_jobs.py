@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from skinoct.wire import JobStatus
-from skinoct_server.answers import answer
+from skinoct_server.answers import answer, unknown
 from skinoct_server.deps import CallerDep, ServiceDep, require_ready
 from skinoct_server.describe import ANSWERS, UPLOAD_BODY, UPLOAD_PROBLEMS, responses
 from skinoct_server.formats import choose
@@ -17,7 +17,6 @@ from skinoct_server.intake import IdempotencyKey, accept
 from skinoct_server.jobs import Job
 from skinoct_server.keys import Caller
 from skinoct_server.parameters import ParametersDep
-from skinoct_server.problems import HttpProblem
 from skinoct_server.service import Service
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -29,12 +28,7 @@ async def _find(service: Service, caller: Caller, job_id: str) -> Job:
     """Return a caller's job; another key's job is as unknown as one that never was."""
     job = await service.queue.find(job_id)
     if job is None or job.ephemeral or (caller.keyed and not caller.admin and job.owner != caller.owner):
-        raise HttpProblem(
-            "unknown-job",
-            f"There is no job {job_id[:64]!r}. Results go {service.settings.result_seconds / 3600:g} h "
-            "after they are "
-            "done; post the tomogram again.",
-        )
+        raise unknown(service, job_id)
     return job
 
 

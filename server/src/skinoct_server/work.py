@@ -12,9 +12,11 @@ import logging
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TypeVar
 
 from skinoct.wire import JobStatus
@@ -82,6 +84,10 @@ class WorkQueue:
         self._turn = 0
         self._news = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "jobs")
+        self._held = Counter[str]()
+        """Answers that are being written or sent, by job."""
+        self._put_off = set[str]()
+        """Jobs that were removed meanwhile."""
         self._tasks: list[asyncio.Task[None]] = []
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -215,12 +221,37 @@ class WorkQueue:
             entry.task.cancel()
         if entry.job.state == "running":
             self.engine.cancel(job_id)
+            entry.job.idempotency_key = None  # from now on, not only once the batch at hand is done
+            with contextlib.suppress(HttpProblem):
+                await self.db(self.store.update, entry.job)
         else:
             await self._fail(entry, "job-cancelled", detail)
 
     async def remove(self, job_id: str) -> None:
-        """Forget a finished job and its files."""
-        await self.db(self.store.delete, job_id)
+        """Forget a finished job at once, and its files as soon as no answer needs them."""
+        await self.db(self.store.forget, job_id)
+        if job_id in self._held:
+            self._put_off.add(job_id)
+        else:
+            await self.db(self.store.remove_files, job_id)
+
+    async def hold(self, job_id: str) -> bool:
+        """Keep a job's files until ``release``, whoever removes it meanwhile; False when it is gone already."""
+        self._held[job_id] += 1
+        if await self.db(self.store.get, job_id) is not None:
+            return True
+        await self.release(job_id)
+        return False
+
+    async def release(self, job_id: str) -> None:
+        """Let go of what ``hold`` kept, and remove it where that was put off."""
+        self._held[job_id] -= 1
+        if self._held[job_id] > 0:
+            return
+        del self._held[job_id]
+        if job_id in self._put_off:
+            self._put_off.remove(job_id)
+            await self.db(self.store.remove_files, job_id)
 
     def status(self, job: Job) -> JobStatus:
         """Return how a job stands."""
@@ -377,6 +408,8 @@ class WorkQueue:
 
     async def _fail(self, entry: Entry, kind: str, detail: str) -> None:
         entry.job.problem_kind, entry.job.problem_detail = kind, detail
+        if kind == "job-cancelled" or problem_of(kind, detail).status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            entry.job.idempotency_key = None  # posted again, the same tomogram may well be segmented
         await self._finish(entry, "cancelled" if kind == "job-cancelled" else "failed")
 
     async def _finish(self, entry: Entry, state: str) -> None:
