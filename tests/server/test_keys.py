@@ -44,6 +44,37 @@ def test_names(tmp_path, keys):
             add_key(path, name, "user")
 
 
+@pytest.mark.parametrize("cut", [False, True], ids=["as written", "without its last newline"])
+def test_a_key_that_is_added_leaves_the_others_as_they_were(tmp_path, keys, cut):
+    """An editor may save the file without its last newline."""
+    path, secrets = keys
+    path.write_text("# who has one\n\n" + (path.read_text().rstrip("\n") if cut else path.read_text()))
+    added = add_key(path, "carol", "user")
+    known = read_keys(path)
+    assert {identify(known, f"Bearer {key}").owner for key in (*secrets.values(), added)} == {"user", "admin", "carol"}
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nobody yet\n", "# nobody yet"])
+def test_a_file_without_a_key_gets_its_first(tmp_path, text):
+    (tmp_path / "keys").write_text(text)
+    key = add_key(tmp_path / "keys", "anna", "user")
+    assert identify(read_keys(tmp_path / "keys"), f"Bearer {key}").owner == "anna"
+    assert (tmp_path / "keys").read_text().startswith(text)
+
+
+def test_a_file_that_cannot_hold_keys_stays_and_is_told_in_a_sentence(tmp_path):
+    (tmp_path / "picture").write_bytes(b"\xff\xd8\xff\xe0")
+    for path in (tmp_path / "picture", tmp_path, tmp_path / "none" / "keys"):
+        made = run("key", str(path), "anna")
+        assert made.returncode == 2
+        assert made.stdout == ""
+        assert str(path) in made.stderr
+        assert "Traceback" not in made.stderr
+    with pytest.raises(OptionError, match="not a key file"):
+        read_keys(tmp_path / "picture")
+    assert (tmp_path / "picture").read_bytes() == b"\xff\xd8\xff\xe0"
+
+
 def test_server_with_keys(start_server, keys, make_tiff):
     path, secrets = keys
     server = start_server("--api-key-file", str(path), "--host", "0.0.0.0", ready=False)

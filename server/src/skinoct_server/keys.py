@@ -47,16 +47,25 @@ def read_keys(path: Path) -> list[Key]:
     Raises
     ------
     OptionError
-        When it cannot be read or a line is not as it should be; the key itself is never in the text.
+        When it cannot be read, holds no key, or a line is not as it should be; the key itself is never in the text.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise OptionError(
             f"The key file {path} cannot be read ({error.strerror}). Make one with: skinoct-server key {path} NAME"
         ) from None
+    except UnicodeDecodeError:
+        raise OptionError(f"{path} is not a key file. Make one with: skinoct-server key OTHER-FILE NAME") from None
+    keys = _parse(text, path)
+    if not keys:
+        raise OptionError(f"{path} holds no key. Make one with: skinoct-server key {path} NAME")
+    return keys
+
+
+def _parse(text: str, path: Path) -> list[Key]:
     keys = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = re.fullmatch(r"(\S+) (user|admin) ([0-9a-f]{64})", line.strip())
@@ -66,8 +75,6 @@ def read_keys(path: Path) -> list[Key]:
                 f"skinoct-server key {path} NAME"
             )
         keys.append(Key(match[1], "admin" if match[2] == "admin" else "user", match[3]))
-    if not keys:
-        raise OptionError(f"{path} holds no key. Make one with: skinoct-server key {path} NAME")
     return keys
 
 
@@ -77,16 +84,29 @@ def add_key(path: Path, name: str, role: Role) -> str:
     Raises
     ------
     OptionError
-        When the name is taken or cannot be one.
+        When the name is taken or cannot be one, or the file cannot be written or is none of keys.
     """
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
         raise OptionError(f"{name!r} cannot be the name of a key; use letters, digits, dot, dash and underscore.")
-    if path.exists() and path.stat().st_size and name in {key.name for key in read_keys(path)}:
-        raise OptionError(f"{path} has a key named {name} already. Choose another name, or remove its line first.")
     key = _PREFIX + secrets.token_urlsafe(32)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-        file.write(f"{name} {role} {hashlib.sha256(key.encode()).hexdigest()}\n")
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+            text = file.read()
+            if name in {known.name for known in _parse(text, path)}:
+                raise OptionError(
+                    f"{path} has a key named {name} already. Choose another name, or remove its line first."
+                )
+            start = "" if text.endswith("\n") or not text else "\n"  # an editor may have left out the last newline
+            file.write(f"{start}{name} {role} {hashlib.sha256(key.encode()).hexdigest()}\n")
+    except OSError as error:
+        raise OptionError(
+            f"The key file {path} cannot be written ({error.strerror}). Make its folder, or choose another file."
+        ) from None
+    except UnicodeDecodeError:
+        raise OptionError(
+            f"{path} is not a key file. Choose another file; it is made when it does not exist."
+        ) from None
     return key
 
 
