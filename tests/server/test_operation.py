@@ -21,9 +21,11 @@ import pytest
 
 from skinoct.checkpoint import load_checkpoint
 from skinoct.golden import golden_slice, layer_tops
+from skinoct_server import doctor
 from skinoct_server.cli import main
 from skinoct_server.engine import Engine, Runs
 from skinoct_server.library import Model
+from skinoct_server.settings import Settings
 from skinoct_server.sharing import SharedEngine
 
 
@@ -153,6 +155,52 @@ def test_help_explains_every_setting(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "--max-upload-bytes" in text
     assert "Largest request body" in text
+
+
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_help_is_what_can_be_typed(command, capsys, monkeypatch):
+    """Nobody can type None, and backticks are for pages."""
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert "Left out:" in text
+    assert "None" not in text
+    assert "`" not in text
+
+
+def test_doctor_takes_the_settings_that_it_reads(tiny_models, tmp_path):
+    class Watched:
+        def __init__(self):
+            self.read = set()
+
+        def __getattr__(self, name):
+            self.read.add(name)
+            return getattr(settings, name)
+
+    settings, watched = Settings(models=tiny_models, data_dir=tmp_path, port=0), Watched()
+    doctor.examine(watched)
+    assert watched.read == set(doctor.SETTINGS)
+
+
+def test_origins_come_from_the_environment_with_commas_between_them(monkeypatch):
+    for text, origins in {
+        "http://a.example": ("http://a.example",),
+        "http://a.example, https://b.example:8443,": ("http://a.example", "https://b.example:8443"),
+        "": (),
+    }.items():
+        monkeypatch.setenv("SKINOCT_SERVER_CORS_ORIGINS", text)
+        assert Settings().cors_origins == origins
+
+
+@pytest.mark.parametrize("text", ["lab.example", "https://lab.example/", '["https://lab.example"]'])
+def test_what_is_no_origin_is_refused_in_a_sentence(text, monkeypatch):
+    """It would let no page in."""
+    with pytest.raises(SystemExit, match=r"--cors-origins.*as https://lab.example"):
+        main(["serve", "--cors-origins", text])
+    monkeypatch.setenv("SKINOCT_SERVER_CORS_ORIGINS", text)
+    with pytest.raises(SystemExit, match=r"SKINOCT_SERVER_CORS_ORIGINS.*as https://lab.example"):
+        main(["serve"])
 
 
 def test_cors_is_off_unless_named(live_server, start_server):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from skinoct_server import doctor, keys
 from skinoct_server.settings import Settings, field_help
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """Make each field of ``Settings`` an option."""
+def _add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Make fields of ``Settings`` options."""
     texts = field_help()
-    for name, field in Settings.model_fields.items():
+    for name in names:
+        field = Settings.model_fields[name]
         flag = "--" + name.replace("_", "-")
         if field.annotation is bool:
             parser.add_argument(flag, dest=name, action="store_true", default=None, help=texts[name])
@@ -37,9 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"skinoct-server {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the server")
-    _add_settings(serve)
+    _add_settings(serve, Settings.model_fields)
     check = commands.add_parser("doctor", help="look at this machine and say what is missing")
-    _add_settings(check)
+    _add_settings(check, doctor.SETTINGS)
     key = commands.add_parser("key", help="make an API key and add its hash to a file")
     key.add_argument("file", type=Path, help="key file, made when it does not exist")
     key.add_argument("name", help="whose key it is, for the log")
@@ -56,15 +57,16 @@ def settings_from(options: argparse.Namespace) -> Settings:
         With a sentence when a value cannot be used.
     """
     given: dict[str, Any] = {
-        name: value for name in Settings.model_fields if (value := getattr(options, name)) is not None
+        name: value for name in Settings.model_fields if (value := getattr(options, name, None)) is not None
     }
     try:
         return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        option = "--" + str(first["loc"][0]).replace("_", "-")
+        name, text = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        source = "--" + name.replace("_", "-") if name in given else f"SKINOCT_SERVER_{name.upper()}"
         raise SystemExit(
-            f"skinoct-server: {option}: {first['msg']}. `skinoct-server serve --help` lists the options."
+            f"skinoct-server: {source}: {text}. `skinoct-server serve --help` lists the options."
         ) from None
 
 

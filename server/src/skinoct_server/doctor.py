@@ -17,6 +17,12 @@ from skinoct.errors import SkinoctError
 from skinoct_server.admission import size_text
 from skinoct_server.settings import GIB, Settings
 
+SETTINGS = (
+    *("host", "port", "models", "device", "threads", "data_dir", "codec_workers", "decode_memory_bytes"),
+    *("max_pending_bytes", "min_free_disk_bytes"),
+)
+"""What it looks at, and takes as options."""
+
 
 @dataclass(frozen=True)
 class Finding:

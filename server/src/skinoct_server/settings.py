@@ -6,10 +6,12 @@ Each field is a command line option of ``skinoct-server serve`` and an environme
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -27,15 +29,15 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback needs ``api_key_file`` or ``insecure``."""
+    """Address to listen on. Anything but loopback needs --api-key-file or --insecure."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
     models: Path | None = None
-    """Folder of checkpoint folders; None takes the ones shipped with skinoct."""
+    """Folder of checkpoint folders. Left out: the ones shipped with skinoct."""
     model: str | None = None
-    """Name of the default model; None takes the newest shipped one."""
+    """Name of the default model. Left out: the newest phantom-vN, else the first by name."""
     data_dir: Path | None = None
-    """Where uploads, jobs and results live. None takes a temporary folder that goes with the server."""
+    """Where uploads, jobs and results live. Left out: a temporary folder that goes with the server."""
 
     max_upload_bytes: int = Field(default=2 * GIB, ge=1)
     """Largest request body, by declared and by counted length."""
@@ -59,11 +61,11 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=2, ge=1)
     """How often a tomogram is tried when the engine dies on it."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of the engine; None lets it choose."""
+    """CPU threads of the engine. Left out: it chooses."""
     batch: int | None = Field(default=None, ge=1)
-    """Slices per batch; None lets the engine choose."""
+    """Slices per batch. Left out: the engine chooses."""
     device: str | None = None
-    """Engine to use (see skinoct.engines); None takes the best one of this machine."""
+    """Engine to use, torch or openvino. Left out: the best one of this machine."""
 
     result_seconds: float = Field(default=24 * 3600.0, gt=0)
     """How long a finished job and its result stay."""
@@ -79,21 +81,39 @@ class Settings(BaseSettings):
     """Connections open at the same time."""
 
     api_key_file: Path | None = None
-    """File of hashed API keys, written by ``skinoct-server key``."""
+    """File of hashed API keys, written by "skinoct-server key"."""
     insecure: bool = False
     """Serve an address that others can reach, without keys."""
     requests_per_minute: int = Field(default=600, ge=1)
     """Uploads that one key (or address) may start in a minute."""
     queue_share: float = Field(default=0.5, gt=0, le=1)
-    """Part of ``max_pending_jobs`` and ``max_pending_bytes`` that one key may hold where keys are used."""
-    cors_origins: tuple[str, ...] = ()
-    """Origins of web pages that may call this server; none by default."""
+    """Part of --max-pending-jobs and --max-pending-bytes that one key may hold where keys are used."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins of web pages that may call this server, as https://lab.example; in the environment
+    variable with commas between them. Left out: none."""
     ssl_certfile: Path | None = None
     """Certificate chain (PEM) for HTTPS."""
     ssl_keyfile: Path | None = None
-    """Private key (PEM) of ``ssl_certfile``."""
+    """Private key (PEM) of --ssl-certfile."""
     log_json: bool = False
     """Log one JSON object a line instead of text."""
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _at_commas(cls, value: object) -> object:
+        """Take apart what an environment variable holds."""
+        if value is None:
+            return ()
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what no browser would ever send as an origin: it would let nobody in, and not say why."""
+        for origin in value:
+            if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s\"',]+", origin):
+                raise ValueError(f"{origin!r} is no origin: give scheme, name and port alone, as https://lab.example")
+        return value
 
 
 def field_help() -> dict[str, str]:
