@@ -101,6 +101,14 @@ def test_accept_rules(live_server, make_tiff, accept, expected):
     assert answer.headers["content-type"].split(";")[0] == expected
 
 
+def test_accept_in_two_lines_is_one_list(live_server, make_tiff):
+    headers = [("Accept", "image/png"), ("Accept", "application/x-npy")]
+    answer = live_server.http.send(
+        httpx.Request("POST", f"{live_server.url}/segment", headers=headers, content=make_tiff(1, 32, 32))
+    )
+    assert answer.headers["content-type"] == "application/x-npy"
+
+
 @pytest.mark.parametrize("accept", ["image/png", "image/tiff;q=0", "nonsense"])
 def test_not_acceptable_is_told_before_the_upload_counts(live_server, accept):
     answer = live_server.http.post("/segment", content=b"", headers={"Accept": accept})
@@ -275,6 +283,38 @@ def test_plugin_for_a_workstation_without_python_is_offered_with_a_page(live_ser
     names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
     assert "scripts/Plugins/Skin/Segment_skin.bsh" in names
     assert "lib/skinoct/common.bsh" in names
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/jobs/abc", {"GET", "HEAD", "DELETE"}),
+        ("POST", "/models/default", {"GET", "HEAD", "PUT"}),
+        ("GET", "/jobs", {"POST"}),
+        ("HEAD", "/segment", {"POST"}),
+        ("HEAD", "/jobs/abc/result", {"GET"}),
+        ("HEAD", "/jobs/abc/events", {"GET"}),
+        ("POST", "/docs", {"GET", "HEAD"}),
+    ],
+)
+def test_allow_names_every_method_of_an_address(live_server, method, path, allowed):
+    answer = live_server.http.request(method, path)
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+def test_head_is_get_without_its_body(live_server, make_tiff, post_job, follow):
+    job = post_job(live_server.http, make_tiff(1, 32, 32))
+    follow(live_server.http, job.id)
+    paths = ("/healthz", "/readyz", "/models", "/models/tiny", "/models/none", "/docs", "/fiji", "/openapi.json")
+    for path in (*paths, f"/jobs/{job.id}", "/jobs/none", "/nothing"):
+        got, head = live_server.http.get(path), live_server.http.head(path)
+        assert head.status_code == got.status_code, path
+        assert head.content == b""
+        for name in set(got.headers) - {"date", "x-request-id"}:
+            assert head.headers[name] == got.headers[name], (path, name)
+    counted = live_server.http.get("/metrics").text
+    assert re.search(r'skinoct_requests_total\{[^}]*method="HEAD"[^}]*path="/models/\{name\}"', counted), counted
 
 
 def test_request_id_is_kept_or_made(live_server):

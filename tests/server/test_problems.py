@@ -16,6 +16,7 @@ import skinoct
 from skinoct.errors import Cancelled, InputError, OutOfMemoryError, SkinoctError, TomogramError
 from skinoct_server.app import create_app
 from skinoct_server.error_page import page
+from skinoct_server.keys import add_key
 from skinoct_server.problems import KINDS, kind_of, problem_of
 from skinoct_server.settings import Settings
 
@@ -113,3 +114,19 @@ OPERATORS_ONLY = {"stall_seconds", "drain_seconds"}
 def test_every_limit_is_in_the_description():
     text = create_app(Settings()).openapi()["info"]["description"]
     assert not [name for name in LIMITS if f"`{name}`" not in text and name not in OPERATORS_ONLY]
+
+
+@pytest.mark.parametrize("keys", [False, True])
+def test_description_says_where_a_key_is_needed(keys, tmp_path):
+    if keys:
+        add_key(tmp_path / "keys", "anna", "user")
+    schema = create_app(Settings(api_key_file=tmp_path / "keys" if keys else None)).openapi()
+    (name,) = schema["components"]["securitySchemes"]
+    open_to_all = set()
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            if "security" in operation:
+                assert operation["security"] == [{name: []}, *([] if keys else [{}])]
+            else:
+                open_to_all.add(path)
+    assert open_to_all == {"/healthz", "/readyz", "/fiji", "/fiji/skinoct-fiji.zip"}

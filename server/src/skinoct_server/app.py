@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from skinoct import __version__
 from skinoct_server import describe, docs_page, problems, routes, routes_fiji, routes_jobs
+from skinoct_server.heads import Heads
 from skinoct_server.metrics import Metrics
 from skinoct_server.middleware import RequestContext, SmallBodies
 from skinoct_server.service import running
@@ -44,10 +45,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
             expose_headers=["*"],
         )
     app.add_middleware(SmallBodies, settings=settings)
+    app.add_middleware(Heads)
     app.add_middleware(RequestContext, metrics=metrics)
     return app

@@ -127,6 +127,7 @@ def install(app: FastAPI, settings: Settings) -> None:
                 routes=app.routes,
             )
             _use_problems(schema)
+            _use_keys(schema, needed=settings.api_key_file is not None)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -146,3 +147,14 @@ def _use_problems(schema: dict[str, Any]) -> None:
                 if status.startswith(("4", "5")):
                     answer["content"] = problem
             answers.setdefault("500", {"description": "`internal`: an error in the server.", "content": problem})
+
+
+def _use_keys(schema: dict[str, Any], *, needed: bool) -> None:
+    """Say which calls take an API key; a server that was started without keys asks for none."""
+    schema["components"]["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "What `skinoct-server key` prints."}
+    }
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "401" in operation["responses"]:
+                operation["security"] = [{"key": list[str]()}, *([] if needed else [{}])]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
+
 from skinoct_server.problems import HttpProblem
 
 
@@ -66,6 +68,17 @@ def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
         if found:
             return max(found)
     return 0.0
+
+
+def wanted(headers: Headers) -> Format:
+    """Return the format that a request asks for; ``Accept`` may come in several lines.
+
+    Raises
+    ------
+    HttpProblem
+        ``not-acceptable``.
+    """
+    return choose(", ".join(headers.getlist("accept")))
 
 
 def choose(accept: str | None) -> Format:

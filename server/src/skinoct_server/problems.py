@@ -13,9 +13,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from skinoct import errors
 from skinoct.wire import Problem
+from skinoct_server.heads import answers_head
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:skinoct:problem:"
@@ -237,7 +239,22 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         kind = _STATUS_KINDS.get(error.status_code, "internal")
-        return answer(request, kind, _http_detail(request, error), dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = _allowed(request)
+        return answer(request, kind, _http_detail(request, error), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of an address: those of all its routes, where Starlette tells those of the first."""
+    found = [
+        method
+        for method in ("GET", "POST", "PUT", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    if "GET" in found and answers_head(request.url.path):
+        found.insert(1, "HEAD")
+    return ", ".join(found)
 
 
 def _http_detail(request: Request, error: HTTPException) -> str:

@@ -11,7 +11,7 @@ from skinoct.wire import DefaultModel, ModelInfo, Readiness, ServerInfo
 from skinoct_server.answers import Answer, answer
 from skinoct_server.deps import AdminDep, CallerDep, ServiceDep, require_ready
 from skinoct_server.describe import ANSWERS, UPLOAD_BODY, UPLOAD_PROBLEMS, responses
-from skinoct_server.formats import choose
+from skinoct_server.formats import wanted
 from skinoct_server.intake import accept
 from skinoct_server.middleware import CLIENT_GONE
 from skinoct_server.parameters import ParametersDep
@@ -34,7 +34,7 @@ router = APIRouter()
 )
 async def segment(request: Request, service: ServiceDep, caller: CallerDep, parameters: ParametersDep) -> Response:
     """Send the tomogram as the body; `Accept` picks the answer. Closing the connection cancels it."""
-    form = choose(request.headers.get("accept"))
+    form = wanted(request.headers)
     job = await accept(request, service, caller, parameters, ephemeral=True)
     sent: Answer | None = None
 
@@ -117,7 +117,13 @@ async def readyz(service: ServiceDep) -> Readiness:
     return Readiness(model=service.registry.default or "", device=service.engine.device, jobs=service.admission.jobs)
 
 
-@router.get("/metrics", summary="Prometheus metrics", tags=["health"], response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    tags=["health"],
+    response_class=Response,
+    responses=responses("unauthorized"),
+)
 async def metrics(service: ServiceDep, _caller: CallerDep) -> Response:
     """Queue, waiting, time of each stage, bytes, cancellations, failures by kind."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -12,7 +12,7 @@ from skinoct.wire import JobStatus
 from skinoct_server.answers import answer, unknown
 from skinoct_server.deps import CallerDep, ServiceDep, require_ready
 from skinoct_server.describe import ANSWERS, UPLOAD_BODY, UPLOAD_PROBLEMS, responses
-from skinoct_server.formats import choose
+from skinoct_server.formats import wanted
 from skinoct_server.intake import IdempotencyKey, accept
 from skinoct_server.jobs import Job
 from skinoct_server.keys import Caller
@@ -104,7 +104,7 @@ async def events(job: Annotated[Job, Depends(_visible)], service: ServiceDep) ->
 async def result(job_id: JobId, request: Request, service: ServiceDep, caller: CallerDep) -> Response:
     """Send the answer in the format that `Accept` asks for, or the problem that the job ended with."""
     job = await _find(service, caller, job_id)
-    return await answer(service, job, choose(request.headers.get("accept")))
+    return await answer(service, job, wanted(request.headers))
 
 
 @router.delete(
