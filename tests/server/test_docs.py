@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skinoct_server.formats import FORMATS
+
 PAGE = Path(__file__).parents[2] / "docs" / "server.md"
 IMAGEJ = Path("/usr/share/java/ij.jar")
 NAMES = {"our-skin-v2": "tiny"}
@@ -54,9 +56,8 @@ def test_every_curl_line_of_the_page(live_server, folder, post_job, follow, make
         job = post_job(live_server.http, make_tiff(2, 40, 48))
         follow(live_server.http, job.id)
         command = words(line, live_server.url, job.id)
-        done = subprocess.run(
-            [*command, "--fail-with-body", "-sS", "--max-time", "60"], cwd=folder, capture_output=True, text=True
-        )
+        assert "--fail-with-body" in command, line
+        done = subprocess.run([*command, "-sS", "--max-time", "60"], cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         if "-o" in command:
             answer = folder / command[command.index("-o") + 1]
@@ -66,11 +67,12 @@ def test_every_curl_line_of_the_page(live_server, folder, post_job, follow, make
             assert done.stdout or "DELETE" in line, line
 
 
-def test_every_kind_of_answer_is_shown(folder):
-    """The table of answer formats names what the server offers most people."""
+def test_every_kind_of_answer_is_shown():
+    """The table of answer formats is that of the server, and the examples are in it."""
     text = PAGE.read_text()
-    for accept in re.findall(r'Accept: ([\w/.+-]+)"', text):
-        assert f"`{accept}`" in text, accept
+    shown = set(re.findall(r"^\| `([a-z]+/[\w.+-]+)`", text, re.M))
+    assert shown == {form.media_type for form in FORMATS}
+    assert set(re.findall(r'Accept: ([\w/.+-]+)"', text)) <= shown
 
 
 def test_the_python_example_runs(live_server, folder, monkeypatch):
@@ -80,21 +82,35 @@ def test_the_python_example_runs(live_server, folder, monkeypatch):
     assert (folder / "RoiSet.zip").read_bytes()[:2] == b"PK"
 
 
-@pytest.mark.imagej
-def test_the_imagej_macro_runs(live_server, folder):
-    """In an ImageJ without any plugin of ours."""
+def macro(folder: Path, url: str, tell: str) -> str:
+    """Run the page's macro in an ImageJ without any plugin of ours; returns what it prints."""
     missing = [tool for tool in ("java", "xvfb-run", "curl") if shutil.which(tool) is None]
     if missing or not IMAGEJ.exists():
         (pytest.fail if os.environ.get("CI") else pytest.skip)("needs Java, Xvfb and ImageJ (package libij-java)")
     lines = PAGE.read_text().split("ImageJ macro")[1].split("MATLAB")[0].splitlines()
     code = "\n".join(line.strip() for line in lines if line.startswith("    "))
-    code = code.replace("http://127.0.0.1:8000", live_server.url)
-    tell = 'getStatistics(area, mean, min, max); print("" + nSlices + " " + getTitle() + " " + (min > 0 && max < 6));'
-    macro = folder / "page.ijm"
-    macro.write_text(f'path = "{folder / "tomogram.tif"}";\n{code}\n{tell}\n')
-    command = ["xvfb-run", "-a", "java", f"-Duser.home={folder}", "-cp", str(IMAGEJ), "ij.ImageJ", "-batch", str(macro)]
+    code = code.replace("http://127.0.0.1:8000", url)
+    file = folder / "page.ijm"
+    file.write_text(f'path = "{folder / "tomogram.tif"}";\n{code}\n{tell}\n')
+    command = ["xvfb-run", "-a", "java", f"-Duser.home={folder}", "-cp", str(IMAGEJ), "ij.ImageJ", "-batch", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.stdout.split() == ["2", "tomogram.tif-labels.tif", "1"], done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.imagej
+def test_the_imagej_macro_runs(live_server, folder):
+    tell = 'getStatistics(area, mean, min, max); print("" + nSlices + " " + getTitle() + " " + (min > 0 && max < 6));'
+    assert macro(folder, live_server.url, tell).split() == ["2", "tomogram.tif-labels.tif", "1"]
+
+
+@pytest.mark.imagej
+def test_the_imagej_macro_ends_with_the_sentence_of_the_server(live_server, folder):
+    (folder / "tomogram.tif").write_bytes((folder / "tomogram.tif").read_bytes()[:100])
+    sentence = live_server.http.post("/segment", content=(folder / "tomogram.tif").read_bytes()).json()["detail"]
+    told = macro(folder, live_server.url, 'print("went on");')
+    assert sentence in told
+    assert "went on" not in told
+    assert "no server" in macro(folder, "http://127.0.0.1:1", 'print("went on");')
 
 
 def middle_of_dej(labels: np.ndarray) -> np.ndarray:
