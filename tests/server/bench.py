@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import os
-import platform
 import re
 import signal
 import statistics
@@ -25,6 +23,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
+from footer import footer, weights
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -99,8 +98,8 @@ class Bench:
             return answer.status_code, time.perf_counter() - started
 
 
-def bare_engine(path: Path, models: Path | None) -> float:
-    """Return seconds of the predictor alone, in a process of its own, after one run to warm up."""
+def predictor_alone(path: Path, models: Path | None) -> float:
+    """Return seconds to read and segment without a server, in a process of its own, after one run to warm up."""
     code = (
         "import sys, time; from pathlib import Path\n"
         "from skinoct.checkpoint import find_checkpoint, load_checkpoint\n"
@@ -146,8 +145,8 @@ def measure(options: argparse.Namespace) -> str:
         folder = Path(name)
         full_shape, small_shape = ((8, *FULL[1:]), (2, *SMALL[1:])) if options.short else (FULL, SMALL)
         full, small = write_tomogram(folder / "full.tif", full_shape), write_tomogram(folder / "small.tif", small_shape)
-        say(f"the bare engine on {full_shape[0]} slices")
-        alone = bare_engine(folder / "full.tif", options.models)
+        say(f"the predictor alone on {full_shape[0]} slices, {options.repeat} times")
+        alone = statistics.median(predictor_alone(folder / "full.tif", options.models) for _ in range(options.repeat))
         bench = start(folder, options.models)
         watcher = threading.Thread(target=bench.watch)
         try:
@@ -159,8 +158,8 @@ def measure(options: argparse.Namespace) -> str:
             rows = [clients_row(bench, small, clients, small_shape[0]) for clients in options.clients]
             bench.stop.set()
             watcher.join()
-            model = httpx.get(f"{bench.url}/models").json()[0]["name"]
-            device = httpx.get(f"{bench.url}/readyz").json()["device"]
+            model = weights(bench.url)[0]
+            device = httpx.get(f"{bench.url}/readyz", trust_env=False).json()["device"]
         finally:
             bench.stop.set()
             bench.process.send_signal(signal.SIGTERM)
@@ -172,12 +171,10 @@ def measure(options: argparse.Namespace) -> str:
             BEGIN,
             "## Server",
             "",
-            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}, model {model}.",
-            "Clients run on the same cores.",
-            "",
-            f"One tomogram of {' x '.join(map(str, full_shape))} ({len(full) / 1e6:.0f} MB): bare engine "
-            f"{alone:.2f} s, through the server (upload, read, segment, write, download) {through:.2f} s: "
-            f"**{through / alone:.2f} times** the bare engine.",
+            f"One tomogram of {' x '.join(map(str, full_shape))} ({len(full) / 1e6:.0f} MB), engine {device}: "
+            f"predictor alone (read, segment) {alone:.2f} s, through the server (upload, read, segment, write, "
+            f"download) {through:.2f} s: **{through / alone:.2f} times** the predictor alone. Medians of "
+            f"{options.repeat}.",
             "",
             f"Tomograms of {small_shape[0]} slices ({len(small) / 1e6:.1f} MB):",
             "",
@@ -187,6 +184,8 @@ def measure(options: argparse.Namespace) -> str:
             "",
             f"Meanwhile `/healthz`: p50 {health[0]:.1f} ms, p99 {health[1]:.1f} ms. Peak resident memory: {memory} "
             "(front = cli).",
+            "",
+            footer("bench-server", sys.argv[1:], [model]),
             END,
         ]
     )

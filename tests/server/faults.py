@@ -12,7 +12,6 @@ import argparse
 import concurrent.futures
 import contextlib
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -28,6 +27,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench import say, url_of, write_section, write_tomogram
+from footer import footer, weights
 
 BEGIN, END = "<!-- faults: written by make faults -->", "<!-- end of faults -->"
 READY_LIMIT = 10.0
@@ -192,8 +192,8 @@ def killed(work: Work, server: Server) -> tuple[Row, Server]:
     return row.count([again.http.get(f"/jobs/{job}/result") for job in jobs], work.expected), again
 
 
-def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
-    """Go through all faults."""
+def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Row], str]:
+    """Go through all faults; returns what became of the tomograms, and the model."""
     slices, count = (40, 3) if options.short else (48, 6)  # each large enough to have the engine for itself
     bodies = [write_tomogram(folder / f"{n}.tif", (slices + n, 224, 512)) for n in range(count)]
     server = Server(folder, options.models)
@@ -206,7 +206,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Row]:
         row, server = stopped(work, server)
         say("the server killed")
         last, server = killed(work, server)
-        return [*rows, row, last]
+        return [*rows, row, last], weights(server.url)[0]
     finally:
         server.stop(signal.SIGKILL)
 
@@ -218,14 +218,14 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="little work; the page stays as it is")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="skinoct-faults-") as name:
-        rows = measure(options, Path(name))
+        rows, model = measure(options, Path(name))
     lost, slow = sum(row.lost for row in rows), [row for row in rows if row.seconds > READY_LIMIT]
     section = "\n".join(
         [
             BEGIN,
             "## Faults",
             "",
-            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores. Tomograms on hand at that moment:",
+            "Tomograms on hand at that moment:",
             "",
             "| fault | the same bytes as ever | typed 503 | lost or wrong | ready again, s |",
             "|---|---|---|---|---|",
@@ -233,6 +233,8 @@ def main() -> int:
             "",
             f"Lost or wrong: {lost} (target 0). Ready again within {READY_LIMIT:.0f} s: "
             f"{'always' if not slow else f'**not after {len(slow)} of {len(rows)}**'}.",
+            "",
+            footer("faults", sys.argv[1:], [model]),
             END,
         ]
     )

@@ -13,8 +13,6 @@ import argparse
 import concurrent.futures
 import hashlib
 import json
-import os
-import platform
 import select
 import signal
 import socket
@@ -34,6 +32,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 from bench import say, url_of, write_section, write_tomogram
+from footer import footer, weights
 
 MIB = 1 << 20
 BUDGET = 800 * MIB
@@ -206,8 +205,8 @@ def write_large(path: Path, megabytes: int) -> None:
     write(path, np.random.default_rng(0).random(shape, np.float32))
 
 
-def measure_clients(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool]:
-    """Let all clients post at once; returns the lines of the section and whether every target was met."""
+def measure_clients(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool, list[str]]:
+    """Let all clients post at once; returns the section's lines, whether every target was met, and the weights."""
     write_large(folder / "large.tif", options.megabytes)
     make_checkpoint(folder / "models" / "load", 0)
     with running(folder, "--max-pending-bytes", str(BUDGET)) as (url, process):
@@ -229,7 +228,9 @@ def measure_clients(options: argparse.Namespace, folder: Path) -> tuple[list[str
         watch.stop.set()
         watcher.join()
         left = httpx.get(f"{url}/readyz", trust_env=False).json()["jobs"]
-    return report_clients(options, answered, wall, times, watch, left)
+        models = weights(url)
+    lines, met = report_clients(options, answered, wall, times, watch, left)
+    return lines, met, models
 
 
 def tell(crowd: list[Client], stop: threading.Event) -> None:
@@ -278,7 +279,7 @@ def report_clients(
     return [*lines, "", *table(targets)], all(targets.values())
 
 
-def measure_switches(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool]:
+def measure_switches(options: argparse.Namespace, folder: Path) -> tuple[list[str], bool, list[str]]:
     """Switch the default model while clients post; half-way a corrupt checkpoint appears."""
     for seed, name in enumerate(("first", "second")):
         make_checkpoint(folder / "models" / name, seed)
@@ -309,6 +310,7 @@ def measure_switches(options: argparse.Namespace, folder: Path) -> tuple[list[st
                 pool.submit(load, number)
             corrupt = switch(http, folder, options.switches, end, switching)
             stop.set()
+        models = sorted(weights(url))
     targets = {
         f"{options.switches} switches": len(switching) == options.switches,
         "no failed request, every answer of the model that it names": not wrong and min(counts) > 0,
@@ -320,7 +322,7 @@ def measure_switches(options: argparse.Namespace, folder: Path) -> tuple[list[st
         f"{np.quantile(switching, 0.99) * 1000:.0f} ms, while 4 clients got {sum(counts)} answers.",
         *(f"WRONG: {text}" for text in wrong[:3]),
     ]
-    return [*lines, "", *table(targets)], all(targets.values())
+    return [*lines, "", *table(targets)], all(targets.values()), models
 
 
 def switch(http: httpx.Client, folder: Path, count: int, end: float, seconds: list[float]) -> bool:
@@ -356,7 +358,7 @@ def table(targets: dict[str, bool]) -> list[str]:
     ]
 
 
-Measure = Callable[[argparse.Namespace, Path], tuple[list[str], bool]]
+Measure = Callable[[argparse.Namespace, Path], tuple[list[str], bool, list[str]]]
 SECTIONS: dict[str, tuple[str, Measure]] = {
     "clients": ("Many clients with large tomograms", measure_clients),
     "switches": ("Models switched under load", measure_switches),
@@ -383,10 +385,10 @@ def main() -> int:
         return 0
     title, measure = SECTIONS[options.kind]
     with tempfile.TemporaryDirectory(prefix="skinoct-load-") as name:
-        lines, met = measure(options, Path(name))
+        lines, met, models = measure(options, Path(name))
     begin, end = f"<!-- {options.kind}: written by make bench-{options.kind} -->", f"<!-- end of {options.kind} -->"
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; clients run on the same cores."
-    section = "\n".join([begin, f"## {title}", "", machine, *lines, end])
+    last = footer(f"bench-{options.kind}", sys.argv[2:], models)
+    section = "\n".join([begin, f"## {title}", "", *lines, "", last, end])
     if not options.dry:
         write_section(begin, end, section)
     print(section)
