@@ -20,7 +20,8 @@ from skinoct_server.uploads import Receiver, Upload, declared_length
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        description="Any text that is new for each tomogram: a repeated request gets the same job.",
+        description="Any text that is new for each tomogram: a repeated request gets the same job, unless that was "
+        "cancelled or failed with a 5xx.",
         min_length=1,
         max_length=200,
     ),
