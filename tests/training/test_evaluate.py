@@ -485,7 +485,7 @@ def test_tuning_never_makes_decoding_worse(
     assert after.card.weights_sha256 == before.card.weights_sha256
     start = errors[0]
     apart = {line.split(":")[0]: float(line.rsplit(" ", 1)[1]) for line in said.splitlines() if "confidence" in line}
-    chosen = after.card.decode.get("temperature", 8.0)
+    chosen = after.card.decode.temperature
     assert apart[f"temperature = {chosen:g}"] == min(apart.values())
     assert main(["tune", str(own), str(data), "--threads", "1"]) == 0
     assert float(capsys.readouterr().out.splitlines()[0].rsplit(" ", 2)[1]) <= start

@@ -136,7 +136,7 @@ def folds(options: FitOptions, settings: dict[str, Any], folder: Path) -> Iterat
             print(f"Fold {number} of {len(cases)}: without {case.name}", file=sys.stderr)
             fold = run_fold(case, options, settings)
             file.parent.mkdir(exist_ok=True)
-            write_text(file, json.dumps(asdict(fold), indent=1) + "\n")
+            write_fold(file, fold)
         yield case.name, read_fold(file)
 
 
@@ -154,8 +154,13 @@ def run_fold(case: Case, options: FitOptions, settings: dict[str, Any]) -> Fold:
     if checkpoint is None or standing.interrupted:
         raise Cancelled("Stopped, as asked; the same command with --resume goes on with the folds that are missing.")
     outcome = evaluate(checkpoint, [case], EvaluationOptions(labels=options.data.labels))
-    figures = {key: value if math.isfinite(value) else None for key, value in outcome.figures["model"][0].items()}
-    return Fold(figures, outcome.leaks.warnings())
+    return Fold(outcome.figures["model"][0], outcome.leaks.warnings())
+
+
+def write_fold(file: Path, fold: Fold) -> None:
+    """Write a finished fold; a figure that could not be measured is null."""
+    figures = {key: value if math.isfinite(value) else None for key, value in fold.figures.items()}
+    write_text(file, json.dumps({"figures": figures, "warnings": fold.warnings}, indent=1) + "\n")
 
 
 def read_fold(file: Path) -> Fold:
