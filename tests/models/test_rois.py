@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from roifile import ImagejRoi
 
 from skinoct.errors import OptionError, RoiError
-from skinoct.labels import Label
+from skinoct.labels import Label, label_from_name
 from skinoct.rois import (
     Oval,
     Paths,
@@ -329,3 +329,29 @@ def test_roi_types_beyond_16_bit_count_in_one_path() -> None:
     assert len(path) > 1 << 15
     (roi,) = through_zip([Roi("dej", Label.DEJ, 0, Paths((path,)))])
     np.testing.assert_array_equal(roi_mask(roi, comb.shape), comb)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("dej-0012", Label.DEJ),
+        ("left epidermis", Label.EPIDERMIS),
+        ("Épiderme 1", Label.EPIDERMIS),
+        ("e\N{COMBINING ACUTE ACCENT}piderme", Label.EPIDERMIS),
+        ("Jonction dermo-épidermique 3", Label.DEJ),
+        ("JDE", Label.DEJ),
+        ("glycérol", Label.GLYCEROL),
+        ("Glycérine_2", Label.GLYCEROL),
+        ("verre", Label.GLASS),
+        ("derme", Label.DERMIS),
+        ("Lederhaut", Label.DERMIS),
+        ("Glas 4", Label.GLASS),
+        ("Glyzerin", Label.GLYCEROL),
+        ("dermoepidermale Junktion", Label.DEJ),
+        ("épiderme/derme", None),
+        ("0012-0100-0256", None),
+        ("Hornschicht", None),
+    ],
+)
+def test_classes_are_understood_in_three_languages(name: str, label: Label | None) -> None:
+    assert label_from_name(name) == label

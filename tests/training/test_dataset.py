@@ -71,6 +71,26 @@ def test_unnamed_bands_need_to_be_told(make_data: MakeData) -> None:
     np.testing.assert_array_equal(named.labels == Label.DEJ, skin(0)[1] == Label.DEJ)
 
 
+def test_a_class_for_unnamed_rois_takes_no_named_one(make_data: MakeData) -> None:
+    data = make_data(rois=[Label.DEJ])
+    path = data / "t0" / "RoiSet.zip"
+    first, *others = read_roi_set(path)
+    write_roi_set(path, [replace(first, label=None, name="Hornschicht 1"), *others], overwrite=True)
+    with pytest.raises(DatasetError, match=r"ROI Hornschicht 1 in t0/RoiSet\.zip does not tell its class"):
+        load(data, roi_class=Label.DEJ)
+
+
+def test_another_layer_is_not_taken_for_the_dej(make_data: MakeData) -> None:
+    data = make_data()
+    labels = skin(0)[1]
+    labels[2:4][labels[2:4] == Label.EPIDERMIS] = Label.DEJ
+    write_stack(data / "t0" / "labels.tif", labels)
+    with pytest.raises(
+        DatasetError, match=r"t0/labels\.tif: the DEJ is \d+ um thick in slice 3 and in 1 more; .*about 5 um"
+    ):
+        load(data)
+
+
 @pytest.mark.parametrize("edges", [1, 2])
 def test_lines_are_bands(make_data: MakeData, edges: int) -> None:
     data = make_data(rois=[Label.DEJ])
@@ -116,6 +136,22 @@ def test_label_stacks_win_unless_rois_are_asked_for(make_data: MakeData) -> None
     assert find_cases(data, "rois")[0].annotation.name == "RoiSet.zip"
 
 
+def test_names_may_be_written_in_capitals(make_data: MakeData) -> None:
+    data = make_data(rois=[Label.DEJ])
+    (data / "t0" / "tomogram.tif").rename(data / "t0" / "Tomogram.TIF")
+    (data / "t0" / "RoiSet.zip").rename(data / "t0" / "roiset.ZIP")
+    assert [case.name for case in find_cases(data)] == ["t0", "t1", "t2"]
+    assert (load(data).labels == Label.DEJ).any()
+
+
+def test_other_folders_are_nobodys(make_data: MakeData) -> None:
+    data = make_data()
+    shutil.copytree(data / "t0", data / ".Trash-1000")
+    (data / "notes").mkdir()
+    (data / "notes" / "plan.txt").write_text("-")
+    assert [case.name for case in find_cases(data)] == ["t0", "t1", "t2"]
+
+
 @pytest.mark.parametrize("size_um", [(0.45, 1.8), (0.9, 0.92), (4.0, 2.5), (0.3, 9.0)])
 def test_training_sees_an_image_at_the_size_of_use(size_um: tuple[float, float]) -> None:
     voxels, labels = skin(0)
@@ -148,6 +184,15 @@ class TestBadData:
     def test_no_tomograms(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="holds no tomogram folders"):
             find_cases(tmp_path)
+
+    def test_a_misnamed_tomogram_is_not_left_out(self, make_data: MakeData) -> None:
+        data = make_data(rois=[Label.DEJ])
+        (data / "t1" / "tomogram.tif").rename(data / "t1" / "scan.tif")
+        with pytest.raises(DatasetError, match=r"t1 holds RoiSet\.zip, scan\.tif but no tomogram\.tif; rename"):
+            find_cases(data)
+        (data / "t1" / "scan.tif").unlink()
+        with pytest.raises(DatasetError, match=r"t1 holds RoiSet\.zip but no tomogram\.tif"):
+            find_cases(data)
 
     def test_no_annotation(self, make_data: MakeData) -> None:
         data = make_data()

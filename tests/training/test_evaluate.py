@@ -69,7 +69,8 @@ def test_the_report_has_every_key_that_was_promised(
         assert "order_violations" in tree
     assert set(content["baselines"]) == BASELINES
     assert content["tomograms"] == ["t0", "t1"]
-    assert content["warnings"] == []
+    (warning,) = content["warnings"]
+    assert warning.startswith("Without a pixel size: t0, t1; all micrometers assume 0.9 um")
     assert set(content["strata"]) == {"dark", "middle", "bright"}
     assert content["dej"]["islands_per_slice"] == content["order_violations"] == 0
     assert content["dej"]["mae_um"] < 6
@@ -103,7 +104,7 @@ def test_the_page_holds_tables_and_figures_in_one_file(trained: Path, make_data:
 def test_tomograms_that_were_trained_on_or_chose_the_epoch_are_named(trained: Path) -> None:
     assert evaluate(trained / "net", trained / "data", "--out", "report") == 0
     (held,) = load_checkpoint(trained / "net").card.data["held_out"]
-    learned, chose = report("report")["warnings"]
+    learned, chose, *_ = report("report")["warnings"]
     assert "Trained on" in learned
     assert held not in learned
     assert f"Held out while training: {held}. They chose the epoch" in chose
@@ -347,7 +348,7 @@ class TestAgreement:
 
         from skinoct.rois import Paths, read_roi_set, write_roi_set
 
-        data = make_data(rois=[Label.GLYCEROL, Label.DEJ])
+        data = make_data(rois=[Label.GLYCEROL, Label.DEJ], um=0.9)
         first = data / "t0" / "RoiSet.zip"
         lower = []
         for roi in read_roi_set(first):
@@ -363,8 +364,12 @@ class TestAgreement:
         content = json.loads(Path("agree.json").read_text())
         assert content["dej"]["mae_um"] == pytest.approx(1.8)
         assert 0 < content["classes"]["dej"]["dice"] < 1
+        assert content["warnings"] == []
+        write_stack(data / "t0" / "tomogram.tif", skin(0)[0])
         assert main(["agree", str(first), *words[:1], *words[2:]]) == 0
-        assert "mean distance in depth: 0.00 um" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "has no pixel size" in out
+        assert "mean distance in depth: 0.00 um" in out
         assert main(["agree", *words, "--json", "agree.json"]) == 1
 
     def test_nothing_in_common(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
@@ -386,7 +391,7 @@ class TestCheck:
         return capsys.readouterr().out
 
     def test_a_clean_set(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
-        out = self.findings(capsys, make_data(rois=[Label.GLASS, Label.GLYCEROL, Label.DEJ]), 0)
+        out = self.findings(capsys, make_data(rois=[Label.GLASS, Label.GLYCEROL, Label.DEJ], um=0.9), 0)
         assert "Nothing to complain about" in out
         assert Path("sheet.png").stat().st_size > 5000
 
@@ -422,6 +427,7 @@ class TestCheck:
         (data / "t6" / "RoiSet.zip").write_bytes(b"not a zip")
 
         out = self.findings(capsys, data, 1)
+        assert "7 tomograms looked at" in out
         for words in (
             "ERROR: t0, slice 1: ROI 0001-0010-0020 in t0/RoiSet.zip does not tell its class",
             "lies in slice 100, but the tomogram has 6",
@@ -435,6 +441,32 @@ class TestCheck:
             "ERROR: t6: t6/RoiSet.zip is neither a RoiSet.zip nor a .roi file",
         ):
             assert words in out, f"{words!r} not in:\n{out}"
+
+    def test_a_missing_pixel_size_is_told(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        out = self.findings(capsys, make_data(), 0)
+        assert out.count("tomogram.tif has no pixel size: all micrometers assume 0.9 um") == 3
+
+    def test_a_folder_with_a_misnamed_tomogram_is_an_error(
+        self, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        data = make_data(rois=[Label.GLASS, Label.GLYCEROL, Label.DEJ])
+        (data / "t1" / "tomogram.tif").rename(data / "t1" / "Tomogram.TIF")
+        (data / "t2" / "tomogram.tif").rename(data / "t2" / "scan_t2.tif")
+        shutil.copytree(data / "t0", data / ".Trash-1000")
+        out = self.findings(capsys, data, 1)
+        assert out.count("ERROR") == 1
+        assert "t2 holds RoiSet.zip, scan_t2.tif but no tomogram.tif; rename its stack tomogram.tif" in out
+
+    def test_a_dej_as_thick_as_a_layer_is_an_error(
+        self, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        data = make_data(um=0.9)
+        labels = skin(0)[1]
+        labels[3][labels[3] == Label.EPIDERMIS] = Label.DEJ
+        write_stack(data / "t0" / "labels.tif", labels)
+        out = self.findings(capsys, data, 1)
+        assert out.count("ERROR") == 1
+        assert "ERROR: t0, slice 4: labels.tif: the DEJ band is" in out
 
     def test_another_tomograms_set_is_suspected(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
         data = make_data()

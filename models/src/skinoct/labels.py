@@ -7,6 +7,7 @@ down a column. Value 0 is *unlabeled*: never predicted, ignored in training.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -60,13 +61,37 @@ _ALIASES = {
     "unlabeled": Label.UNLABELED,
     "unlabelled": Label.UNLABELED,
     "dermal epidermal junction": Label.DEJ,
+    "dermis epidermis junction": Label.DEJ,
     "junction": Label.DEJ,
     "medium": Label.GLYCEROL,
     "gel": Label.GLYCEROL,
+    "glycerin": Label.GLYCEROL,
     "coverslip": Label.GLASS,
     "epiderm": Label.EPIDERMIS,
     "derm": Label.DERMIS,
+    # French
+    "verre": Label.GLASS,
+    "lamelle": Label.GLASS,
+    "glycerine": Label.GLYCEROL,
+    "epiderme": Label.EPIDERMIS,
+    "jonction": Label.DEJ,
+    "jde": Label.DEJ,
+    "jonction derme epiderme": Label.DEJ,
+    "derme": Label.DERMIS,
+    "ignorer": Label.UNLABELED,
+    # German
+    "glas": Label.GLASS,
+    "deckglas": Label.GLASS,
+    "glyzerin": Label.GLYCEROL,
+    "glyzerol": Label.GLYCEROL,
+    "oberhaut": Label.EPIDERMIS,
+    "junktion": Label.DEJ,
+    "junktionszone": Label.DEJ,
+    "dermis epidermis grenze": Label.DEJ,
+    "lederhaut": Label.DERMIS,
+    "ignorieren": Label.UNLABELED,
 }
+"""Words for the classes, without accents; of several words all must be there and nothing else."""
 
 
 def layer(label: int) -> LayerClass:
@@ -83,15 +108,20 @@ def layer(label: int) -> LayerClass:
 
 
 def label_from_name(name: str) -> Label | None:
-    """Read the class from an ROI name such as ``dej``, ``DEJ-0012``, ``dermis_3`` or ``left epidermis``.
+    """Read the class from an ROI name such as ``dej``, ``DEJ-0012``, ``left epidermis`` or ``Épiderme 1``.
 
     Returns None when the name holds no class or more than one (``0012-0100-0256``, ``epidermis/dermis``).
     """
-    words = " ".join(re.findall(r"[a-z]+", name.lower()))
+    words = " ".join(re.findall(r"[a-z]+", _without_accents(name).lower()))
     if words in _ALIASES:
         return _ALIASES[words]
     found = {_ALIASES[word] for word in words.split() if word in _ALIASES}
     return found.pop() if len(found) == 1 else None
+
+
+def _without_accents(text: str) -> str:
+    """Return letters without their accents, however a file composes the two."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
 def color_table(overlay: bool = False) -> npt.NDArray[np.uint8]:

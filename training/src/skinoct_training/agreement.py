@@ -11,7 +11,7 @@ import numpy as np
 
 from skinoct.errors import DatasetError
 from skinoct.labels import CLASSES
-from skinoct_training.dataset import Case, LabelOptions, open_image, pixel_um_of, read_labels
+from skinoct_training.dataset import CALIBRATE, Case, LabelOptions, open_image, pixel_um_of, read_labels
 from skinoct_training.metrics import (
     Figures,
     class_figures,
@@ -31,6 +31,8 @@ class Agreement:
     """Number of slices that both annotated."""
     figures: Figures
     """As in ``metrics.score``, the first annotation taken as the truth."""
+    warnings: tuple[str, ...] = ()
+    """Sentences to read before the figures."""
 
     def lines(self) -> Iterator[tuple[str, str]]:
         """Yield titles and figures for people."""
@@ -48,7 +50,7 @@ class Agreement:
 
     def content(self) -> dict[str, Any]:
         """Return everything for a JSON file."""
-        return {"slices": self.slices, **nest(self.figures)}
+        return {"slices": self.slices, "warnings": list(self.warnings), **nest(self.figures)}
 
 
 def folder_name(path: Path) -> str:
@@ -87,4 +89,5 @@ def agreement(first: Path, second: Path, tomogram: Path, options: LabelOptions) 
         "dej.normal_distance_um": normal_distance(other, one, um),
         "dej.thickness_ratio": thickness_ratio(other, one),
     }
-    return Agreement(int(both.size), figures)
+    warnings = () if image.pixel_size_um else (f"{tomogram} has no pixel size: {CALIBRATE}.",)
+    return Agreement(int(both.size), figures, warnings)

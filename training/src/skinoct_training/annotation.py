@@ -105,3 +105,10 @@ def band_runs(labels: LabelArray) -> npt.NDArray[np.int32]:
     span = dej.shape[1] - dej[:, ::-1].argmax(axis=1) - dej.argmax(axis=1)
     whole = (count > 0) & (span == count) & ~dej[:, 0] & ~dej[:, -1]
     return np.asarray(count[whole], np.int32)
+
+
+def slice_thickness(labels: LabelArray) -> npt.NDArray[np.float64]:
+    """Return the mean vertical DEJ thickness of each slice of (Z, Y, X) in pixels; NaN without DEJ."""
+    count = (labels == Label.DEJ).sum(axis=1)
+    columns = (count > 0).sum(axis=1)
+    return np.where(columns > 0, count.sum(axis=1) / np.maximum(columns, 1), np.nan)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -31,13 +31,21 @@ from skinoct.intensity import IntensityConfig, measure_intensity, normalize, sam
 from skinoct.labels import Label
 from skinoct.rois import Roi, lines_to_bands, rasterize, read_roi_set, required_slice, roi_mask
 from skinoct.tomogram import Tomogram, Voxels, read_tomogram
-from skinoct_training.annotation import LabelArray, band_runs, derive_layers
+from skinoct_training.annotation import LabelArray, band_runs, derive_layers, slice_thickness
 
 LabelSource = Literal["auto", "labels", "rois"]
 IMAGE_NAMES = ("tomogram.tif", "tomogram.tiff", "tomogram.npy")
+"""Names of a tomogram in its folder, in small or capital letters."""
+STACK_SUFFIXES = (".tif", ".tiff", ".npy")
 DEFAULT_PIXEL_UM = 0.9
+CALIBRATE = f"all micrometers assume {DEFAULT_PIXEL_UM:g} um a pixel; set the size in ImageJ (Image > Properties)"
+"""What follows from a missing pixel size, and the cure: the end of a sentence."""
 DRAWN_BAND_UM = 5.0
 """Thickness that a DEJ drawn as a single thin line stands for."""
+THICKEST_BAND_UM = 15.0
+"""A DEJ drawn thicker than this, on average over a slice, is another layer: doctors draw about 5 um."""
+THICKEST_BAND_PX = 3
+"""But so many pixels may be drawn whatever they measure."""
 BLOCK = 16
 """Slices read at a time."""
 
@@ -57,6 +65,11 @@ class Case:
         """Name of the annotation for people, with its folder."""
         return f"{self.name}/{self.annotation.name}"
 
+    @property
+    def is_roi_set(self) -> bool:
+        """Whether ImageJ ROIs are the annotation, and not a label stack."""
+        return self.annotation.suffix.lower() in (".zip", ".roi")
+
 
 @dataclass(frozen=True)
 class LabelOptions:
@@ -65,7 +78,7 @@ class LabelOptions:
     source: LabelSource = "auto"
     """``auto`` takes labels.tif where it exists, else RoiSet.zip."""
     roi_class: Label | None = None
-    """Class of ROIs that have neither a class name nor a group; None to refuse them."""
+    """Class of ROIs that have neither a name of their own nor a group; None to refuse them."""
 
 
 @dataclass(frozen=True)
@@ -93,25 +106,58 @@ def find_cases(data: str | Path, source: LabelSource = "auto") -> list[Case]:
     Raises
     ------
     DatasetError
-        When the folder holds none, or one of them lacks its annotation.
+        When the folder holds none, or one of them lacks its stack or its annotation.
+    """
+    return [case_of(folder, source) for folder in tomogram_folders(data)]
+
+
+def tomogram_folders(data: str | Path) -> list[Path]:
+    """List the folders of a training folder that stand for a tomogram, sorted by name.
+
+    A folder counts when it holds a stack or an ROI set, whatever their names: one without tomogram.tif must not be
+    passed over silently. Hidden folders (.Trash-1000) are nobody's.
+
+    Raises
+    ------
+    DatasetError
+        When there is none.
     """
     folder = Path(data)
     if not folder.is_dir():
         raise DatasetError(f"There is no folder {folder}; give the folder that holds one folder per tomogram.")
-    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    cases = [case_of(sub, source) for sub in subfolders if image_file(sub) is not None]
-    if not cases:
+    visible = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = [sub for sub in visible if _stacks_and_sets(sub)]
+    if not found:
         raise DatasetError(
             f"{folder} holds no tomogram folders; each needs tomogram.tif and RoiSet.zip (or labels.tif), "
-            "as in "
-            f"{folder / 'patient-01' / 'tomogram.tif'}."
+            f"as in {folder / 'patient-01' / 'tomogram.tif'}."
         )
-    return cases
+    return found
 
 
-def image_file(folder: Path) -> Path | None:
-    """Return the tomogram in a folder, if there is one."""
-    return next((folder / name for name in IMAGE_NAMES if (folder / name).is_file()), None)
+def _stacks_and_sets(folder: Path) -> list[str]:
+    """Return the names of the stacks and ROI sets in a folder."""
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    return [name for name in names if _is_stack(name) or _is_roi_set(name)]
+
+
+def _is_stack(name: str) -> bool:
+    return name.lower().endswith(STACK_SUFFIXES)
+
+
+def _is_roi_set(name: str) -> bool:
+    lower = name.lower()
+    return lower.endswith(".roi") or (lower.endswith(".zip") and "roi" in lower)
+
+
+def find_file(folder: Path, names: Sequence[str]) -> Path | None:
+    """Return the first of some files that a folder holds, written in small or capital letters; None without any."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+        if alike := sorted(p for p in folder.iterdir() if p.name.lower() == name.lower() and p.is_file()):
+            return alike[0]
+    return None
 
 
 def case_of(folder: Path, source: LabelSource = "auto") -> Case:
@@ -122,17 +168,20 @@ def case_of(folder: Path, source: LabelSource = "auto") -> Case:
     DatasetError
         When either is missing.
     """
-    image = image_file(folder)
+    image = find_file(folder, IMAGE_NAMES)
     if image is None:
-        raise DatasetError(f"{folder} holds no tomogram.tif; save the stack there under this name.")
+        holds = ", ".join(_stacks_and_sets(folder)[:3])
+        raise DatasetError(
+            f"{folder} holds {holds or 'no stack'} but no tomogram.tif; rename its stack tomogram.tif, or move the "
+            "folder away if it is not meant for training."
+        )
     return Case(folder.name, image, _annotation_file(folder, source))
 
 
 def _annotation_file(folder: Path, source: LabelSource) -> Path:
     wanted = {"auto": ("labels.tif", "RoiSet.zip"), "labels": ("labels.tif",), "rois": ("RoiSet.zip",)}[source]
-    for name in wanted:
-        if (folder / name).is_file():
-            return folder / name
+    if (found := find_file(folder, wanted)) is not None:
+        return found
     raise DatasetError(
         f"{folder} has a tomogram but no {' and no '.join(wanted)}; add the annotation or move the folder away."
     )
@@ -172,6 +221,11 @@ def open_image(case: Case) -> Tomogram:
         raise DatasetError(str(error), kind=error.kind) from None
 
 
+def uncalibrated(cases: Sequence[Case]) -> list[str]:
+    """Return the names of the tomograms whose files tell no pixel size."""
+    return [case.name for case in cases if open_image(case).pixel_size_um is None]
+
+
 def native_pixel_um(cases: list[Case]) -> float:
     """Choose the pixel size to train at: the median depth of a pixel over all tomograms."""
     return float(np.median([pixel_um_of(open_image(case))[0] for case in cases]))
@@ -191,7 +245,7 @@ def read_labels(case: Case, shape: tuple[int, int, int], options: LabelOptions, 
         When the annotation is unreadable or belongs to another tomogram.
     """
     try:
-        if case.annotation.suffix == ".zip":
+        if case.is_roi_set:
             return _labels_from_rois(read_roi_set(case.annotation, name=case.annotation_name), shape, options, pixel_um)
         stack = read_tomogram(case.annotation, name=case.annotation_name)
     except (RoiError, TomogramError) as error:
@@ -231,20 +285,43 @@ def _labels_from_rois(
     return labels
 
 
-def prepared_rois(rois: list[Roi], options: LabelOptions, pixel_um: float) -> list[Roi]:
-    """Give unnamed ROIs their class and turn DEJ lines into bands."""
-    if options.roi_class is not None:
-        rois = [replace(roi, label=options.roi_class) if roi.label is None else roi for roi in rois]
-    elif unnamed := [roi for roi in rois if roi.label is None]:
-        raise RoiError(
-            f"{unnamed[0]} does not tell its class. Rename it in the ROI Manager to glass, glycerol, "
-            "epidermis, dej, "
-            "dermis or ignore (dej-0012, say), or give it the group 1 to 5; when all unnamed ROIs are DEJ "
-            "bands, "
-            "add --roi-class dej.",
-            kind="unknown-class",
-        )
-    return lines_to_bands(rois, DRAWN_BAND_UM / pixel_um)
+def prepared_rois(rois: Sequence[Roi], options: LabelOptions, pixel_um: float) -> list[Roi]:
+    """Give unnamed ROIs their class and turn DEJ lines into bands.
+
+    Raises
+    ------
+    RoiError
+        When an ROI has no class, or lines cannot be edges of a band.
+    """
+    return lines_to_bands([with_class(roi, options) for roi in rois], DRAWN_BAND_UM / pixel_um)
+
+
+def with_class(roi: Roi, options: LabelOptions) -> Roi:
+    """Return an ROI that has a class: its own, or that of ``--roi-class`` if nobody gave it a name.
+
+    A name with letters was given by a person and means something, such as another layer in another language;
+    ImageJ's own names are numbers (0012-0100-0256).
+
+    Raises
+    ------
+    RoiError
+        When it has neither (kind ``unknown-class``).
+    """
+    if roi.label is not None:
+        return roi
+    named = any(character.isalpha() for character in roi.name)
+    if options.roi_class is not None and not named:
+        return replace(roi, label=options.roi_class)
+    cure = (
+        "--roi-class is for ROIs without a name"
+        if options.roi_class is not None
+        else ("when all unnamed ROIs are DEJ bands, add --roi-class dej")
+    )
+    raise RoiError(
+        f"{roi} does not tell its class. Rename it in the ROI Manager to glass, glycerol, epidermis, dej, dermis or "
+        f"ignore (dej-0012, say), or give it the group 1 to 5; {cure}.",
+        kind="unknown-class",
+    )
 
 
 def load_volumes(
@@ -269,11 +346,35 @@ def load_volume(case: Case, *, pixel_um: float, intensity: IntensityConfig, opti
     drawn = read_labels(case, shape, options, um_y)
     if not drawn.any():
         raise DatasetError(f"{case.annotation} labels not a single pixel of {case.image.name}; draw ROIs on it first.")
+    refuse_thick_bands(case, drawn, um_y)
     try:
         volume = make_volume(case.name, voxels, drawn, (um_y, um_x), pixel_um, intensity)
     except TomogramError as error:
         raise DatasetError(str(error), kind=error.kind) from None
     return replace(volume, z_um=tomogram.pixel_size_um.z if tomogram.pixel_size_um else None)
+
+
+def refuse_thick_bands(case: Case, drawn: LabelArray, pixel_um: float) -> None:
+    """Refuse a DEJ (Z, Y, X) that must be another layer: a network would learn it, thickness and all.
+
+    Raises
+    ------
+    DatasetError
+        Naming the first such slice.
+    """
+    thickness = slice_thickness(drawn) * pixel_um
+    thick = np.flatnonzero(thickness > most_band_um(pixel_um))
+    if thick.size:
+        others = f" and in {thick.size - 1} more" if thick.size > 1 else ""
+        raise DatasetError(
+            f"{case.annotation_name}: the DEJ is {thickness[thick[0]]:.0f} um thick in slice {thick[0] + 1}{others}; "
+            "doctors draw about 5 um, so this is another layer. Correct its class (skinoct-train check names the ROIs)."
+        )
+
+
+def most_band_um(pixel_um: float) -> float:
+    """Return the mean thickness of a DEJ in a slice beyond which it is taken for another layer."""
+    return max(THICKEST_BAND_UM, THICKEST_BAND_PX * pixel_um)
 
 
 def make_volume(

@@ -17,7 +17,7 @@ from skinoct.predictor import Predictor
 from skinoct.segmentation import FloatArray, LabelArray, Segmentation
 from skinoct.tomogram import Tomogram
 from skinoct_training import baselines
-from skinoct_training.dataset import Case, LabelOptions, open_image, pixel_um_of, read_labels
+from skinoct_training.dataset import CALIBRATE, Case, LabelOptions, open_image, pixel_um_of, read_labels
 from skinoct_training.leaks import Leaks, find_leaks, known
 from skinoct_training.metrics import (
     FEWEST,
@@ -93,6 +93,8 @@ class Outcome:
     examples: list[Example] = field(default_factory=list)
     leaks: Leaks = field(default_factory=Leaks)
     """Tomograms that the checkpoint knows."""
+    uncalibrated: list[str] = field(default_factory=list)
+    """Tomograms whose files tell no pixel size."""
 
 
 def read_subject(case: Case, options: EvaluationOptions, intensity: IntensityConfig) -> tuple[Subject, Tomogram]:
@@ -141,6 +143,8 @@ def evaluate(
     for case in cases:
         progress(case.name)
         subject, tomogram = read_subject(case, options, intensity)
+        if tomogram.pixel_size_um is None:
+            outcome.uncalibrated.append(case.name)
         outcome.names.append(case.name)
         segmentation = predictor.segment(tomogram, decode="ordered")
         measure_model(outcome, subject, segmentation)
@@ -228,6 +232,8 @@ def report(outcome: Outcome, checkpoint: Checkpoint, options: EvaluationOptions)
     """Return what ``report.json`` holds."""
     model = outcome.figures["model"]
     warnings = [*([LEAK] if options.by_slice else []), *outcome.leaks.warnings()]
+    if outcome.uncalibrated:
+        warnings.append(f"Without a pixel size: {', '.join(outcome.uncalibrated)}; {CALIBRATE}.")
     return {
         "checkpoint": checkpoint.card.name,
         "weights_sha256": checkpoint.card.weights_sha256,

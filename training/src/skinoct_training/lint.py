@@ -21,17 +21,19 @@ from skinoct.errors import DatasetError, InputError, RoiError
 from skinoct.labels import CLASSES, Label
 from skinoct.rois import Roi, read_roi_set, required_slice, roi_mask
 from skinoct.tomogram import Tomogram
-from skinoct_training.annotation import LabelArray
+from skinoct_training.annotation import LabelArray, slice_thickness
 from skinoct_training.dataset import (
+    CALIBRATE,
     Case,
     LabelOptions,
     case_of,
-    find_cases,
-    image_file,
+    most_band_um,
     open_image,
     pixel_um_of,
     prepared_rois,
     read_labels,
+    tomogram_folders,
+    with_class,
 )
 
 BAND_UM = (3.0, 8.0)
@@ -71,6 +73,8 @@ class Lint:
     findings: list[Finding] = field(default_factory=list)
     samples: list[tuple[str, int, npt.NDArray[Any], LabelArray]] = field(default_factory=list)
     """Slices for the contact sheet: tomogram, 0-based slice, image (Y, X), labels (Y, X)."""
+    tomograms: int = 0
+    """Folders that were looked at."""
 
     @property
     def errors(self) -> int:
@@ -96,6 +100,8 @@ def lint(data: str | Path, options: LabelOptions) -> Lint:
         try:
             tomogram = open_image(case)
             pixel_um_of(tomogram)
+            if tomogram.pixel_size_um is None:
+                result.findings.append(Finding(case.name, f"{case.image.name} has no pixel size: {CALIBRATE}."))
             result.findings += duplicated_slices(case, tomogram, seen_slices)
         except InputError as error:
             result.findings.append(Finding(case.name, str(error), error=True))
@@ -109,17 +115,13 @@ def lint(data: str | Path, options: LabelOptions) -> Lint:
 
 
 def _cases(data: str | Path, options: LabelOptions, result: Lint) -> Iterator[Case]:
-    """Yield what can be checked; a folder without annotation is a finding, not the end."""
-    folder = Path(data)
-    subfolders = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-    with_image = [sub for sub in subfolders if image_file(sub) is not None]
-    if not with_image:
-        find_cases(folder, options.source)  # raises the sentence that fits
-    for sub in with_image:
+    """Yield what can be checked; a folder without tomogram or annotation is a finding, not the end."""
+    for folder in tomogram_folders(data):
+        result.tomograms += 1
         try:
-            yield case_of(sub, options.source)
+            yield case_of(folder, options.source)
         except DatasetError as error:
-            result.findings.append(Finding(sub.name, str(error), error=True))
+            result.findings.append(Finding(folder.name, str(error), error=True))
 
 
 def _shared_file(case: Case, seen: dict[str, str]) -> Iterator[Finding]:
@@ -149,7 +151,7 @@ def _annotation(case: Case, tomogram: Tomogram, options: LabelOptions, result: L
     """Read the annotation, adding what is wrong with it; None when it cannot be read."""
     shape, um = tomogram.voxels.shape, pixel_um_of(tomogram)[0]
     rois: list[Roi] = []
-    if case.annotation.suffix == ".zip":
+    if case.is_roi_set:
         try:
             rois = read_roi_set(case.annotation, name=case.annotation_name)
         except RoiError as error:
@@ -175,13 +177,10 @@ def _annotation(case: Case, tomogram: Tomogram, options: LabelOptions, result: L
 def bad_rois(case: Case, rois: Sequence[Roi], shape: tuple[int, int, int], options: LabelOptions) -> Iterator[Finding]:
     """Name every ROI without class, without slice, past the last slice or off the image."""
     for roi in rois:
-        if roi.label is None and options.roi_class is None:
-            yield Finding(
-                case.name,
-                f"{roi} does not tell its class; rename it (dej-0012, say), give it a group, or use --roi-class.",
-                error=True,
-                slice_index=roi.slice_index,
-            )
+        try:
+            with_class(roi, options)
+        except RoiError as error:
+            yield Finding(case.name, str(error), error=True, slice_index=roi.slice_index)
         try:
             required_slice(roi, shape[0])
         except RoiError as error:
@@ -212,8 +211,13 @@ def doubtful_labels(
         if not columns.any():
             yield Finding(case.name, f"{who}: no dej is drawn although other layers are.", slice_index=z)
             continue
-        thickness = float(dej.sum(axis=0)[columns].mean()) * pixel_um
-        if not BAND_UM[0] <= thickness <= BAND_UM[1]:
+        thickness = float(slice_thickness(labels[z : z + 1])[0]) * pixel_um
+        if thickness > most_band_um(pixel_um):
+            text = (
+                f"{who}: the DEJ band is {thickness:.1f} um thick on average; that is another layer. Correct its class."
+            )
+            yield Finding(case.name, text, error=True, slice_index=z)
+        elif not BAND_UM[0] <= thickness <= BAND_UM[1]:
             text = f"{who}: the DEJ band is {thickness:.1f} um thick on average; doctors draw about 5 um."
             yield Finding(case.name, text, slice_index=z)
         ignored = [roi_mask(roi, dej.shape).any(axis=0) for roi in by_slice.get(z, []) if roi.label == Label.UNLABELED]

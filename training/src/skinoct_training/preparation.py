@@ -15,6 +15,7 @@ from skinoct.errors import DatasetError
 from skinoct.intensity import IntensityConfig
 from skinoct.labels import CLASSES
 from skinoct_training.dataset import (
+    CALIBRATE,
     Case,
     LabelOptions,
     Volume,
@@ -22,7 +23,9 @@ from skinoct_training.dataset import (
     fingerprint,
     load_volumes,
     native_pixel_um,
+    uncalibrated,
 )
+from skinoct_training.distributed import rank
 from skinoct_training.evaluate import SLICE_STRIDE
 from skinoct_training.leaks import image_hashes
 from skinoct_training.split import hold_out
@@ -130,6 +133,7 @@ def read(selection: Selection, options: DataOptions, intensity: IntensityConfig,
     DatasetError
         When one cannot be used, or nothing can be learned from all of them.
     """
+    say_assumptions([*selection.train, *selection.held_out])
     pixel_um = options.pixel_um or model_um or native_pixel_um([*selection.train, *selection.held_out])
     volumes, held = (
         list(
@@ -149,6 +153,12 @@ def read(selection: Selection, options: DataOptions, intensity: IntensityConfig,
     if options.by_slice:
         volumes = [without_examined_slices(volume) for volume in volumes]
     return TrainingSet(volumes, held, pixel_um, learned_band_um(volumes))
+
+
+def say_assumptions(cases: Sequence[Case]) -> None:
+    """Print what is taken for granted because the files do not tell it: one line for all tomograms."""
+    if rank() == 0 and (names := uncalibrated(cases)):
+        print(f"Without a pixel size: {', '.join(names)}; {CALIBRATE}.", file=sys.stderr)
 
 
 def without_examined_slices(volume: Volume) -> Volume:

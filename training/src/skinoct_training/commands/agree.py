@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from skinoct_training.commands.options import roi_class
+from skinoct_training.commands.options import red, roi_class
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,8 @@ def run(args: argparse.Namespace) -> None:
     if args.json and args.json.exists():
         raise OptionError(f"{args.json} exists already and is never overwritten; give --json another name.")
     figures = agreement(args.first, args.second, args.tomogram, LabelOptions(roi_class=args.roi_class))
+    for warning in figures.warnings:
+        print(red(warning, sys.stdout))
     for title, value in figures.lines():
         print(f"{title}: {value}")
     if args.json:

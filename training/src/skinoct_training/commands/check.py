@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     if result.samples:
         draw_contact_sheet(result.samples).savefig(sheet, dpi=100)
         print(f"Contact sheet: {sheet}")
+    print(f"{count(result.tomograms, 'tomogram')} looked at.")
     warnings = len(result.findings) - result.errors
     if result.errors:
         found = f"{count(result.errors, 'error')} and {count(warnings, 'warning')}"

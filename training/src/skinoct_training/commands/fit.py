@@ -40,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="fine-tune this checkpoint: a folder or a name; default is the shipped one",
     )
-    parser.add_argument("--pixel-size", type=float, metavar="UM", help="train at this pixel size (default: the data's)")
+    parser.add_argument(
+        "--pixel-size",
+        type=float,
+        metavar="UM",
+        help="pixel size at which the network works, not that of the files (default: the data's)",
+    )
     parser.add_argument("--description", default="", help="one sentence for the checkpoint's card")
     parser.add_argument(
         "--split",

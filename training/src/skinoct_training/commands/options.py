@@ -34,7 +34,7 @@ def add_label_options(parser: argparse.ArgumentParser) -> None:
         "--roi-class",
         type=roi_class,
         metavar="CLASS",
-        help="class of ROIs that have neither a class in their name nor a group, for example dej",
+        help="class of ROIs without a group that nobody named (ImageJ calls them 0012-0100-0256), for example dej",
     )
 
 
