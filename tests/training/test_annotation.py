@@ -30,6 +30,11 @@ def column(*runs: tuple[int, int]) -> np.ndarray:
         ([(0, 2), (3, 3), (0, 3)], [(0, 2), (3, 3), (0, 3)]),
         # An overhang, two DEJs in a column, stays open in between.
         ([(3, 2), (4, 2), (0, 3), (4, 2), (5, 2)], [(3, 2), (4, 2), (0, 3), (4, 2), (5, 2)]),
+        # A seam between layers drawn by hand is divided among them.
+        ([(2, 4), (0, 1), (3, 5), (4, 2)], [(2, 4), (3, 6), (4, 2)]),
+        ([(1, 2), (0, 2), (2, 4), (0, 3), (3, 5), (4, 2)], [(1, 3), (2, 6), (3, 7), (4, 2)]),
+        # More than a seam: there may be another layer.
+        ([(2, 4), (0, 4), (3, 5)], [(2, 4), (0, 4), (3, 5)]),
         ([(0, 6)], [(0, 6)]),
     ],
 )
@@ -54,6 +59,13 @@ def test_ignored_regions_stay_unlabeled() -> None:
     derived = derive_layers(drawn, ignored)[0, :, 0]
     assert derived[5:7].tolist() == [0, 0]
     assert derived[3:5].tolist() == [3, 3]
+
+
+def test_an_ignored_seam_stays_unlabeled() -> None:
+    drawn = column((2, 4), (0, 2), (3, 5), (4, 2))
+    ignored = np.zeros(drawn.shape, bool)
+    ignored[0, 4:6] = True
+    np.testing.assert_array_equal(derive_layers(drawn, ignored), drawn)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30))

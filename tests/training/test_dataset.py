@@ -13,7 +13,7 @@ from skinoct.errors import DatasetError
 from skinoct.grid import plan_grid
 from skinoct.intensity import IntensityConfig
 from skinoct.labels import Label
-from skinoct.rois import Roi, Stroke, read_roi_set, write_roi_set
+from skinoct.rois import Paths, Roi, Stroke, read_roi_set, write_roi_set
 from skinoct.tomogram import PixelSize
 from skinoct_training.dataset import (
     LabelOptions,
@@ -103,6 +103,26 @@ def test_lines_are_bands(make_data: MakeData, edges: int) -> None:
     volume = load(data, pixel_um=0.9)
     assert volume.annotated.tolist() == [0]
     assert volume.band_um == pytest.approx(5.0, abs=0.9)
+
+
+def test_seams_and_overlaps_of_drawn_layers_leave_no_column_unknown(make_data: MakeData) -> None:
+    data = make_data(rois=list(Label)[1:])
+    path = data / "t0" / "RoiSet.zip"
+    rows = {0: 1, 1: -1}  # in the first slice a seam above the epidermis, in the second an overlap
+
+    def moved(roi: Roi) -> Roi:
+        if roi.label != Label.EPIDERMIS or not isinstance(roi.shape, Paths):
+            return roi
+        down = np.array([0, rows.get(roi.slice_index or 0, 0)])
+        return replace(roi, shape=Paths(tuple(points + down for points in roi.shape.paths)))
+
+    apart = [moved(roi) for roi in read_roi_set(path)]
+    write_roi_set(path, apart, overwrite=True)
+    volume = load(data)
+    assert volume.labels.min() > 0
+    assert (
+        np.abs((volume.labels == Label.EPIDERMIS).sum(axis=1) - (skin(0)[1] == Label.EPIDERMIS).sum(axis=1)).max() <= 1
+    )
 
 
 def test_ignored_regions_stay_unlabeled(make_data: MakeData) -> None:

@@ -468,6 +468,19 @@ class TestCheck:
         assert out.count("ERROR") == 1
         assert "ERROR: t0, slice 4: labels.tif: the DEJ band is" in out
 
+    def test_columns_that_are_seldom_known_throughout_are_told(
+        self, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        data = make_data(um=0.9)
+        labels = skin(0)[1]
+        labels[:, 10:18, :40][labels[:, 10:18, :40] == Label.EPIDERMIS] = 0
+        write_stack(data / "t0" / "labels.tif", labels)
+        out = self.findings(capsys, data, 0)
+        assert "warning: t0: labels.tif: only 38 % of the columns" in out
+        assert out.count("warning") == 2, out
+        alone = make_data("alone", rois=[Label.DEJ], um=0.9)
+        assert "of the columns" not in self.findings(capsys, alone, 0)
+
     def test_another_tomograms_set_is_suspected(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
         data = make_data()
         write_stack(data / "t0" / "tomogram.tif", 255 - skin(0)[0])

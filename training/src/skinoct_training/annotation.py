@@ -36,6 +36,10 @@ Open on purpose: above a lone epidermis or DEJ (glycerol, glass and skin surface
 epidermis, between epidermis and dermis (the DEJ is somewhere in there), between two DEJs (an overhang).
 """
 
+SEAM_PX = 3
+"""Layers drawn by hand leave a seam between them, or overlap: a border no thicker than this many pixels is both layers'
+and goes half to each. Otherwise no column would be known throughout, and the skin surface not at all."""
+
 MIN_EPIDERMIS_UM = 20.0
 """Where only the DEJ is drawn, this much tissue above it is epidermis: living epidermis is 23 to 28 um thin
 above papillae and thicker elsewhere (measured in vivo), so that nothing else fits."""
@@ -60,17 +64,38 @@ def derive_layers(
     uint8, shape (Z, Y, X)
         A new array; drawn pixels are never changed.
     """
+    gap = drawn == 0
+    drawn = close_seams(drawn)
     above, below = nearest_drawn(drawn)
     table = np.zeros((7, 7), np.uint8)
     for (upper, lower), label in _DECIDED.items():
         table[upper, lower] = label
-    gap = drawn == 0
-    filled = np.where(gap, table[above, below], drawn)
+    filled = np.where(drawn == 0, table[above, below], drawn)
     reach = max(1, round(MIN_EPIDERMIS_UM / pixel_um))
     filled = np.where((filled == 0) & (above == _TOP) & _just_above_dej(drawn, reach), Label.EPIDERMIS, filled)
     if ignored is not None:
         filled[ignored & gap] = 0
     return filled.astype(np.uint8)
+
+
+def close_seams(drawn: LabelArray) -> LabelArray:
+    """Divide the unlabeled seams between glass, glycerol and epidermis among the layers above and below.
+
+    What lies between other layers is decided without: it is epidermis or dermis up to the DEJ.
+    """
+    closed = drawn.copy()
+    for height in range(1, SEAM_PX + 1):
+        rows = drawn.shape[1] - height - 1
+        if rows < 1:
+            break
+        upper, lower = drawn[:, :rows], drawn[:, height + 1 :]
+        between = [slice(k, k + rows) for k in range(1, height + 1)]
+        seam = (upper > 0) & (upper < Label.EPIDERMIS) & (lower == upper + 1)
+        for where in between:
+            seam &= drawn[:, where] == 0
+        for k, where in enumerate(between):
+            closed[:, where][seam] = (upper if k < height // 2 else lower)[seam]
+    return closed
 
 
 def nearest_drawn(drawn: LabelArray) -> tuple[LabelArray, LabelArray]:

@@ -40,6 +40,8 @@ BAND_UM = (3.0, 8.0)
 """Mean thickness of a DEJ in a slice that is taken for the doctors' 5 um band."""
 FULL_WIDTH = 0.98
 """Share of the columns that a complete DEJ covers."""
+LEAST_WHOLE = 0.8
+"""Share of the columns with a layer above the skin and a DEJ that are labeled from top to bottom."""
 SURFACE_ROWS = (2, 10)
 """Nearest and farthest row on either side of the drawn skin surface that is compared."""
 LEAST_STEP = 0.1
@@ -203,6 +205,7 @@ def doubtful_labels(
     """Look for bands far from 5 um, gaps along a slice and between slices, and layers out of order."""
     annotated = np.flatnonzero(labels.any(axis=(1, 2)))
     yield from _skipped_slices(case, annotated)
+    yield from _seldom_whole(case, labels[annotated], [by_slice.get(int(z), []) for z in annotated])
     for z in (int(z) for z in annotated):
         names = ", ".join(roi.name for roi in by_slice.get(z, []) if roi.label == Label.DEJ)
         who = f"{case.annotation.name}" + (f", ROI {names}" if names else "")
@@ -220,12 +223,35 @@ def doubtful_labels(
         elif not BAND_UM[0] <= thickness <= BAND_UM[1]:
             text = f"{who}: the DEJ band is {thickness:.1f} um thick on average; doctors draw about 5 um."
             yield Finding(case.name, text, slice_index=z)
-        ignored = [roi_mask(roi, dej.shape).any(axis=0) for roi in by_slice.get(z, []) if roi.label == Label.UNLABELED]
-        holes = np.flatnonzero(~columns & ~_out_of_view(dej) & ~np.any([np.zeros_like(columns), *ignored], axis=0))
+        holes = np.flatnonzero(~columns & ~_out_of_view(dej) & ~_ignored_columns(by_slice.get(z, []), dej.shape))
         if holes.size > (1 - FULL_WIDTH) * columns.size:
             text = f"{who}: the DEJ is missing in {holes.size} columns, x = {holes[0]} to {holes[-1]}."
             yield Finding(case.name, text, slice_index=z)
         yield from _out_of_order(case, labels[z], z, who)
+
+
+def _ignored_columns(rois: Sequence[Roi], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Tell the columns (X,) of a slice (Y, X) of which any pixel is to be ignored."""
+    masks = [roi_mask(roi, shape).any(axis=0) for roi in rois if roi.label == Label.UNLABELED]
+    return np.any([np.zeros(shape[1], np.bool_), *masks], axis=0)
+
+
+def _seldom_whole(case: Case, labels: LabelArray, rois: Sequence[Sequence[Roi]]) -> Iterator[Finding]:
+    """Look for pixels between the layers that nobody labeled, in annotated slices (Z, Y, X) and their ROIs.
+
+    Columns without a layer above the skin, or without DEJ, are meant to be incomplete.
+    """
+    outside = (labels == Label.GLASS) | (labels == Label.GLYCEROL)
+    meant = outside.any(axis=1) & (labels == Label.DEJ).any(axis=1)
+    meant &= ~np.array([_ignored_columns(r, (labels.shape[1], labels.shape[2])) for r in rois]).reshape(meant.shape)
+    whole = (labels > 0).all(axis=1)[meant]
+    if whole.size and whole.mean() < LEAST_WHOLE:
+        yield Finding(
+            case.name,
+            f"{case.annotation.name}: only {100 * whole.mean():.0f} % of the columns with a layer above the skin and a "
+            "DEJ are labeled from top to bottom, and only these teach the skin surface and tell the thickness of the "
+            "epidermis. Draw the layers up to each other and to the upper edge of the image.",
+        )
 
 
 def _out_of_view(dej: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
