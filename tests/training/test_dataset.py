@@ -25,6 +25,7 @@ from skinoct_training.dataset import (
     native_pixel_um,
     resize_labels,
 )
+from skinoct_training.preparation import say_assumptions
 
 from .conftest import MakeData, skin, write_stack
 
@@ -170,6 +171,21 @@ def test_other_folders_are_nobodys(make_data: MakeData) -> None:
     (data / "notes").mkdir()
     (data / "notes" / "plan.txt").write_text("-")
     assert [case.name for case in find_cases(data)] == ["t0", "t1", "t2"]
+
+
+def test_a_run_says_once_what_it_takes_for_granted(make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+    data = make_data(rois=[Label.DEJ], um=0.9)
+    say_assumptions(find_cases(data), LabelOptions())
+    assert capsys.readouterr().err == ""
+    for name in ("t0", "t2"):
+        write_stack(data / name / "labels.tif", skin(0)[1])
+        write_stack(data / name / "tomogram.tif", skin(0)[0])
+    say_assumptions(find_cases(data), LabelOptions())
+    size, labels = capsys.readouterr().err.splitlines()
+    assert size.startswith("Without a pixel size: t0, t2; all micrometers assume 0.9 um")
+    assert "labels.tif is used, not the RoiSet.zip beside it, in t0, t2; --labels rois" in labels
+    say_assumptions(find_cases(data, "rois"), LabelOptions("rois"))
+    assert "labels.tif" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size_um", [(0.45, 1.8), (0.9, 0.92), (4.0, 2.5), (0.3, 9.0)])

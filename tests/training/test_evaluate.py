@@ -500,7 +500,11 @@ class TestCheck:
     def test_exchanged_sets_are_suspected(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         data = tmp_path / "phantoms"
         assert main(["phantom", str(data), "--tomograms", "2", "--slices", "2", "--seed", "11"]) == 0
-        assert "Nothing to complain about" in self.findings(capsys, data, 0)
+        out = self.findings(capsys, data, 0)
+        assert "warning: all: labels.tif is used, not the RoiSet.zip beside it, in every tomogram; --labels rois" in out
+        assert "No errors, 1 warning" in out
+        assert main(["check", str(data), "--sheet", "other.png", "--labels", "labels"]) == 0
+        assert "Nothing to complain about" in capsys.readouterr().out
         one, other = (folder / "labels.tif" for folder in sorted(data.iterdir()))
         one.rename(data / "first.tif")
         other.rename(one)

@@ -221,6 +221,20 @@ def open_image(case: Case) -> Tomogram:
         raise DatasetError(str(error), kind=error.kind) from None
 
 
+def with_both(cases: Sequence[Case]) -> list[str]:
+    """Return the names of the tomograms that are read from labels.tif although they have an ROI set as well."""
+    return [case.name for case in cases if not case.is_roi_set and find_file(case.image.parent, ("RoiSet.zip",))]
+
+
+def which_wins(names: Sequence[str], total: int) -> str:
+    """Say that labels.tif wins over RoiSet.zip in some of ``total`` tomograms, and how to choose."""
+    where = "every tomogram" if len(names) == total else ", ".join(names)
+    return (
+        f"labels.tif is used, not the RoiSet.zip beside it, in {where}; --labels rois takes the ROI sets instead, "
+        "--labels labels says that this is meant."
+    )
+
+
 def uncalibrated(cases: Sequence[Case]) -> list[str]:
     """Return the names of the tomograms whose files tell no pixel size."""
     return [case.name for case in cases if open_image(case).pixel_size_um is None]

@@ -33,6 +33,8 @@ from skinoct_training.dataset import (
     prepared_rois,
     read_labels,
     tomogram_folders,
+    which_wins,
+    with_both,
     with_class,
 )
 
@@ -113,6 +115,8 @@ def lint(data: str | Path, options: LabelOptions) -> Lint:
             classes.update({int(v): 1 for v in np.unique(labels)})
             _sample(result, case, tomogram, labels)
     result.findings += whole_set(cases, classes)
+    if options.source == "auto" and (both := with_both(cases)):
+        result.findings.append(Finding("all", which_wins(both, len(cases))))
     return result
 
 

@@ -24,6 +24,8 @@ from skinoct_training.dataset import (
     load_volumes,
     native_pixel_um,
     uncalibrated,
+    which_wins,
+    with_both,
 )
 from skinoct_training.distributed import rank
 from skinoct_training.evaluate import SLICE_STRIDE
@@ -133,7 +135,7 @@ def read(selection: Selection, options: DataOptions, intensity: IntensityConfig,
     DatasetError
         When one cannot be used, or nothing can be learned from all of them.
     """
-    say_assumptions([*selection.train, *selection.held_out])
+    say_assumptions([*selection.train, *selection.held_out], options.labels)
     pixel_um = options.pixel_um or model_um or native_pixel_um([*selection.train, *selection.held_out])
     volumes, held = (
         list(
@@ -155,10 +157,14 @@ def read(selection: Selection, options: DataOptions, intensity: IntensityConfig,
     return TrainingSet(volumes, held, pixel_um, learned_band_um(volumes))
 
 
-def say_assumptions(cases: Sequence[Case]) -> None:
-    """Print what is taken for granted because the files do not tell it: one line for all tomograms."""
-    if rank() == 0 and (names := uncalibrated(cases)):
+def say_assumptions(cases: Sequence[Case], options: LabelOptions) -> None:
+    """Print what is taken for granted because nobody tells it: one line for all tomograms."""
+    if rank() > 0:
+        return
+    if names := uncalibrated(cases):
         print(f"Without a pixel size: {', '.join(names)}; {CALIBRATE}.", file=sys.stderr)
+    if options.source == "auto" and (names := with_both(cases)):
+        print(which_wins(names, len(cases)), file=sys.stderr)
 
 
 def without_examined_slices(volume: Volume) -> Volume:
