@@ -119,6 +119,35 @@ def test_unknown_pixels_do_not_count() -> None:
     assert confusion(wrong, truth).sum() == (truth > 0).sum()
 
 
+def test_islands_are_counted_beside_what_nobody_knows() -> None:
+    truth, guess = stack(slope=0.5), stack(slope=0.5)
+    guess[:, 50:53, 5:8] = 4
+    assert score(guess, truth, um=(1, 1))["dej.islands_per_slice"] == 1
+    truth[:, :, 20:25] = 0
+    assert score(guess, truth, um=(1, 1))["dej.islands_per_slice"] == 1
+    truth[:, :, 40:] = 0
+    assert score(guess, truth, um=(1, 1))["dej.islands_per_slice"] == 1
+    guess[:, :, 21:24][guess[:, :, 21:24] == 4] = 5  # a gap where nobody knows
+    assert score(guess, truth, um=(1, 1))["dej.islands_per_slice"] == 1
+    guess[:, :, 10:12][guess[:, :, 10:12] == 4] = 5  # and one where the DEJ is known
+    assert score(guess, truth, um=(1, 1))["dej.islands_per_slice"] == 2
+
+
+@pytest.mark.parametrize("rows", [slice(27, 30), slice(30, 33), slice(29, 31)])
+def test_half_a_band_says_nothing_of_its_center(rows: slice) -> None:
+    truth = stack()
+    truth[:, rows, :25] = 0
+    figures = score(stack(), truth, um=(1, 1))
+    assert figures["dej.mae_um"] == figures["dej.bias_um"] == 0
+    assert column_errors(stack(), truth, 1.0).signed_um.size == 4 * 25
+
+
+def test_bands_drawn_alone_are_whole() -> None:
+    truth = stack()
+    truth[truth != 4] = 0
+    assert score(stack(2), truth, um=(1, 1))["dej.mae_um"] == pytest.approx(2)
+
+
 def test_bands_cut_by_the_edge_say_nothing_of_their_center() -> None:
     truth = stack(29)
     assert column_errors(stack(20), truth, 1.0).signed_um.size == 0

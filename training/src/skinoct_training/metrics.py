@@ -77,15 +77,26 @@ def dej_center(labels: LabelArray, *, whole: bool) -> Floats:
     ----------
     labels : uint8, shape (Z, Y, X)
     whole : bool
-        Leave out columns whose band is cut by the edge of the image: its center is not known.
+        Leave out columns whose band is cut by the edge of the image or by pixels that nobody knows: its center is not
+        known.
     """
     dej = labels == Label.DEJ
     found = dej.any(axis=1)
     if whole:
-        found &= ~dej[:, 0] & ~dej[:, -1]
+        found &= ~dej[:, 0] & ~dej[:, -1] & ~_cut_by_unknown(labels, dej)
     rows = np.arange(labels.shape[1], dtype=np.float32) + np.float32(0.5)
     total = np.tensordot(dej.astype(np.float32), rows, axes=(1, 0))
     return np.where(found, total / np.maximum(dej.sum(axis=1), 1), np.nan)
+
+
+def _cut_by_unknown(labels: LabelArray, dej: npt.NDArray[np.bool_]) -> Columns:
+    """Tell the columns (Z, X) in which an unlabeled pixel lies next to the DEJ: the band may go on there.
+
+    Where nothing but the DEJ is labeled, nothing is cut: only the band was drawn.
+    """
+    unknown = labels == 0
+    touching = (dej[:, 1:] & unknown[:, :-1]) | (dej[:, :-1] & unknown[:, 1:])
+    return np.asarray(touching.any(axis=1) & ~(dej | unknown).all(axis=1))
 
 
 def column_errors(predicted: LabelArray, annotated: LabelArray, pixel_um: float) -> ColumnErrors:
@@ -198,22 +209,33 @@ def islands_per_slice(predicted: LabelArray, annotated: LabelArray, columns: Col
     """Return how many DEJ components a slice has beyond those annotated (at least one is allowed).
 
     The largest ones are the DEJ, the others islands; with ``columns`` (Z, X), only those whose middle lies in one.
+    Where nobody knows the DEJ of a column (``ignore``, say), it counts as if it ran through unbroken, in both.
     """
     extra = []
     for z, (guess, truth) in enumerate(zip(predicted, annotated, strict=True)):
-        want = ndimage.label(truth == Label.DEJ, _TOUCHING)[1]
+        dej = truth == Label.DEJ
+        bridge = ~dej.any(axis=0) & (truth == 0).any(axis=0)
+        want = len(_component_columns(dej, bridge))
         if want:
-            middles = _component_columns(guess == Label.DEJ)[want:]
+            middles = _component_columns(guess == Label.DEJ, bridge)[want:]
             extra.append(len(middles) if columns is None else int(columns[z, middles].sum()))
     return float(np.mean(extra)) if extra else NAN
 
 
-def _component_columns(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """Return the middle column of every connected piece of a mask (Y, X), the largest piece first."""
-    pieces, count = ndimage.label(mask, _TOUCHING)
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
-    middles = [(part[1].start + part[1].stop - 1) // 2 for part in ndimage.find_objects(pieces)]
-    return np.array(middles, np.intp)[np.argsort(-sizes, kind="stable")]
+def _component_columns(mask: npt.NDArray[np.bool_], bridge: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return the middle column of every connected piece of a mask (Y, X), the largest piece first.
+
+    Pieces on both sides of ``bridge`` (X,) hang together; what lies within it alone is no piece.
+    """
+    pieces = ndimage.label(mask | bridge, _TOUCHING)[0]
+    pieces[:, bridge] = 0
+    sizes = np.bincount(pieces.ravel())
+    found = [
+        (size, (part[1].start + part[1].stop - 1) // 2)
+        for size, part in zip(sizes[1:], ndimage.find_objects(pieces), strict=True)
+        if part is not None
+    ]
+    return np.array([middle for _, middle in sorted(found, key=lambda item: -item[0])], np.intp)
 
 
 def order_violations(predicted: LabelArray, columns: Columns | None = None) -> float:
