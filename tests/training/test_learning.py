@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from skinoct_training.distributed import gather, share, share_batch_statistics
 from skinoct_training.grow import can_grow, grow
 from skinoct_training.losses import LossConfig, layer_loss
 from skinoct_training.sampling import Sampler
-from skinoct_training.validation import densest_window
+from skinoct_training.validation import densest_window, windows
 
 
 def labels_of(*values: int) -> torch.Tensor:
@@ -129,8 +130,8 @@ class TestAugment:
         torch.testing.assert_close(out, images.float() / 255, atol=1e-3, rtol=0)
 
 
-def volume(slices: int = 9, rows: int = 20, columns: int = 30, annotated: tuple[int, ...] = (2, 5, 8)) -> Volume:
-    images = np.broadcast_to(np.arange(slices, dtype=np.uint8)[:, None, None], (slices, rows, columns)).copy()
+def volume(slices: int = 9, rows: int = 20, columns: int = 30, annotated: Sequence[int] = (2, 5, 8)) -> Volume:
+    images = np.broadcast_to(np.arange(slices).astype(np.uint8)[:, None, None], (slices, rows, columns)).copy()
     labels = np.zeros_like(images)
     labels[list(annotated)] = 3
     return Volume("v", images, labels, np.array(annotated), band_um=5.0, pixel_um=0.9)
@@ -166,6 +167,20 @@ class TestSampling:
         window = densest_window(volume(annotated=(5, 6, 8)), 4)
         assert (window.labels.any(axis=(1, 2))).sum() == 3
         assert window.images.shape == (4, 20, 30)
+
+    @pytest.mark.parametrize(("slices", "chosen"), [(16, 16), (3, 3), (60, 44)])
+    def test_sparse_annotation_is_validated_on_as_many_slices(self, slices: int, chosen: int) -> None:
+        sparse = volume(annotated=range(0, 439, 10), slices=439)
+        found = windows(sparse, slices, context=2)
+        assert sum(w.labels.any(axis=(1, 2)).sum() for w in found) == chosen
+        for window in found[1:-1]:  # with all that the network sees beside it
+            assert window.labels.any(axis=(1, 2)).tolist() == [False, False, True, False, False]
+
+    @pytest.mark.parametrize("slices", [1, 4, 16])
+    def test_dense_annotation_is_validated_on_consecutive_slices(self, slices: int) -> None:
+        dense = volume(annotated=range(2, 30), slices=32)
+        (window,) = windows(dense, slices)
+        np.testing.assert_array_equal(window.images, densest_window(dense, slices).images)
 
 
 class TestGrow:

@@ -53,7 +53,7 @@ class TrainConfig(BaseModel):
     decode_validation: Literal["ordered", "pixel"] = "ordered"
     """Decoding of held-out tomograms after an epoch; ``pixel`` is plain argmax, as in the paper."""
     val_slices: int = Field(default=16, ge=1)
-    """Consecutive slices of each held-out tomogram that are measured after an epoch."""
+    """Annotated slices of each held-out tomogram that are measured after an epoch; consecutive ones where possible."""
     bfloat16: bool | None = None
     """Convolve in bfloat16, which halves the time where there are instructions for it: None for on GPUs and on such
     processors (AVX-512 with bfloat16, AMX)."""

@@ -31,7 +31,7 @@ from skinoct_training.preparation import DataOptions, TrainingSet, read, select
 from skinoct_training.rehearsal import TOMOGRAMS, MixedSampler, draw_rehearsal
 from skinoct_training.run_folder import RunFolder, environment
 from skinoct_training.sampling import Sampler
-from skinoct_training.validation import densest_window, validate
+from skinoct_training.validation import validate, windows
 
 INTENDED_USE = "Research on full-field OCT tomograms of skin. Not for clinical use."
 LIMITS = (
@@ -257,17 +257,17 @@ def followers(
     """Return what measures a network on the held-out tomograms and what draws one of them; None without any."""
     if not material.held_out:
         return None, None
-    windows = [densest_window(volume, config.val_slices, config.slice_step_um) for volume in material.held_out]
+    context = config.network.in_slices // 2
+    chosen = [windows(v, config.val_slices, config.slice_step_um, context=context) for v in material.held_out]
     decode = None
     if config.decode_validation == "ordered":
         band_px = material.band_um / material.pixel_um
         decode = config.decode.model_copy(update={"band_thickness_px": band_px})
-    context = config.network.in_slices // 2
 
     def measure(network: nn.Module) -> ColumnErrors:
-        return validate(network, windows, context=context, decode=decode)
+        return validate(network, [w for several in chosen for w in several], context=context, decode=decode)
 
-    return measure, make_picture(windows[0], context=context, decode=decode)
+    return measure, make_picture(chosen[0][0], context=context, decode=decode)
 
 
 def make_card(

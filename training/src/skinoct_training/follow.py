@@ -61,8 +61,9 @@ class Board:
 
 
 def make_picture(window: Window, *, context: int, decode: DecodeConfig | None) -> Picture:
-    """Return what draws the middle slice of a window: image, annotation and prediction side by side."""
-    middle = len(window.images) // 2
+    """Return what draws the annotated slice nearest to the middle of a window: image, annotation and prediction."""
+    annotated = np.flatnonzero(window.labels.any(axis=(1, 2)))
+    middle = int(min(annotated, key=lambda z: abs(z - len(window.images) // 2), default=0))
     reach = context * window.step
     first = max(0, middle - reach)
     near = slice(first, middle + reach + 1)

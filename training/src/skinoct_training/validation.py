@@ -34,6 +34,29 @@ class Window:
     """Slices from one neighbor to the next."""
 
 
+def windows(volume: Volume, slices: int, slice_step_um: float | None = None, *, context: int = 1) -> list[Window]:
+    """Choose ``slices`` annotated slices: consecutive ones or, in a sparse annotation, some spread over the volume.
+
+    The latter come with the slices that a network sees beside them, ``context`` on either side, so that it is measured as it
+    is used.
+    """
+    count = min(slices, len(volume.annotated))
+    densest = densest_window(volume, slices, slice_step_um)
+    if densest.labels.any(axis=(1, 2)).sum() >= count:
+        return [densest]
+    chosen = volume.annotated[np.linspace(0, len(volume.annotated) - 1, count).round().astype(int)]
+    reach = max(1, context * densest.step)
+    groups = np.split(chosen, np.flatnonzero(np.diff(chosen) > 2 * reach) + 1)
+    return [_window(volume, int(group[0]) - reach, int(group[-1]) + reach + 1, slice_step_um) for group in groups]
+
+
+def _window(volume: Volume, start: int, stop: int, slice_step_um: float | None) -> Window:
+    """Return the slices ``start:stop`` of a volume, as far as there are any."""
+    part = slice(max(0, start), stop)
+    images = np.divide(volume.images[part], 255, dtype=np.float32)
+    return Window(images, np.asarray(volume.labels[part]), volume.pixel_um, slice_step(volume.z_um, slice_step_um))
+
+
 def densest_window(volume: Volume, slices: int, slice_step_um: float | None = None) -> Window:
     """Choose ``slices`` consecutive slices that hold the most annotated ones."""
     depth = volume.images.shape[0]
@@ -43,9 +66,7 @@ def densest_window(volume: Volume, slices: int, slice_step_um: float | None = No
     sums = np.convolve(flags, np.ones(count, np.int64), "valid")
     best = np.flatnonzero(sums == sums.max())
     start = int(best[len(best) // 2])
-    part = slice(start, start + count)
-    images = np.divide(volume.images[part], 255, dtype=np.float32)
-    return Window(images, np.asarray(volume.labels[part]), volume.pixel_um, slice_step(volume.z_um, slice_step_um))
+    return _window(volume, start, start + count, slice_step_um)
 
 
 @torch.inference_mode()
