@@ -14,7 +14,7 @@ from skinoct.checkpoint import Architecture, Card, load_checkpoint
 from skinoct.checkpoint_write import save_checkpoint
 from skinoct.unet import UNet, UNetConfig
 from skinoct_training.cli import main
-from skinoct_training.export import ExportedNetwork
+from skinoct_training.export import ExportedNetwork, model_name
 
 CONFIG = UNetConfig(in_slices=3, stem=(2, 2), widths=(4, 6))
 
@@ -48,6 +48,20 @@ def test_onnx_agrees_at_any_batch_and_size(checkpoint: Path, capsys: pytest.Capt
         with torch.no_grad():
             expected = network(torch.from_numpy(image)).numpy()
         np.testing.assert_allclose(session.run(None, {"slices": image})[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("phantom-v2", "skinoct phantom-v2"),
+        ("Netz Müller, ß", "skinoct Netz Muller- ss"),
+        ("net.v1/2", "skinoct net-v1-2"),
+    ],
+)
+def test_a_name_is_one_that_bioimageio_allows(checkpoint: Path, name: str, allowed: str) -> None:
+    card = load_checkpoint(checkpoint).card
+    assert model_name(card.model_copy(update={"name": name})) == allowed
+    assert len(model_name(card.model_copy(update={"name": 99 * name}))) <= 64
 
 
 @pytest.mark.parametrize("name", ["tiny", "default"])

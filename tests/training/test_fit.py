@@ -234,6 +234,23 @@ def test_impossible_options_are_one_sentence(
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "d", "--out", "n", "--seed"],
+        ["phantom", "d", "--seed"],
+        ["fit", "d", "--out", "n", "--threads"],
+        ["evaluate", "n", "d", "--out", "r", "--threads"],
+        ["crossval", "d", "--out", "r", "--threads"],
+    ],
+)
+def test_negative_numbers_are_refused_everywhere(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*words, "-1"])
+    assert end.value.code == 2
+    assert f"argument {words[-1]}: -1 is not possible; give a whole number, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("figures", "best", "said"),
     [
         ({}, float("inf"), "error not measured"),
@@ -315,6 +332,20 @@ class TestBadInput:
         write_stack(data / "odd" / "labels.tif", labels, 0.6)
         assert fit(data, "--out", "net", "--epochs", 1, "--config", tiny_config) == 0
         assert load_checkpoint("net").card.pixel_size_um == pytest.approx(0.9)
+
+    def test_no_middle_slice(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("even.json").write_text('{"network": {"in_slices": 2}}')
+        text = self.error(capsys, make_data(), "--out", "net", "--config", "even.json")
+        assert "Setting network.in_slices: Give an odd number of slices, so that one lies in the middle." in text
+
+    def test_nothing_left_by_a_split_by_slice(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        data = make_data()
+        for folder in data.iterdir():
+            labels = skin(0)[1]
+            labels[np.arange(6) != 4] = 0
+            write_stack(folder / "labels.tif", labels)
+        text = self.error(capsys, data, "--out", "net", "--split", "by-slice")
+        assert "holds out every 8th slice, from slice 5, and no other is annotated" in text
 
     def test_existing_output(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
         Path("thesis").mkdir()

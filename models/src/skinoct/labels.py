@@ -112,14 +112,14 @@ def label_from_name(name: str) -> Label | None:
 
     Returns None when the name holds no class or more than one (``0012-0100-0256``, ``epidermis/dermis``).
     """
-    words = " ".join(re.findall(r"[a-z]+", _without_accents(name).lower()))
+    words = " ".join(re.findall(r"[a-z]+", without_accents(name).lower()))
     if words in _ALIASES:
         return _ALIASES[words]
     found = {_ALIASES[word] for word in words.split() if word in _ALIASES}
     return found.pop() if len(found) == 1 else None
 
 
-def _without_accents(text: str) -> str:
+def without_accents(text: str) -> str:
     """Return letters without their accents, however a file composes the two."""
     return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 
 class UNetConfig(BaseModel):
@@ -20,6 +21,13 @@ class UNetConfig(BaseModel):
     """Dropout of whole channels in the coarsest level during training."""
     filters: int | None = Field(default=None, ge=1)
     """Filters of an extra last layer before the class scores (the paper has six); None for no such layer."""
+
+    @field_validator("in_slices")
+    @classmethod
+    def _has_a_middle(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise PydanticCustomError("odd", "Give an odd number of slices, so that one lies in the middle")
+        return value
 
     @property
     def multiple(self) -> tuple[int, int]:

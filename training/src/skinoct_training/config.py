@@ -62,7 +62,7 @@ class TrainConfig(BaseModel):
     rehearsal: float = Field(default=0.5, ge=0, lt=1)
     """Share of the crops of a fine-tune that show phantoms, lest the network forget what it knew; 0 for none. Other
     trainings have none, nor has a fine-tune of a checkpoint that never saw a phantom."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Of everything random."""
 
 

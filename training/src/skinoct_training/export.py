@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -23,12 +24,14 @@ from skinoct.checkpoint import Card, Checkpoint
 from skinoct.checkpoint_write import describe
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import CheckpointError, OptionError
-from skinoct.labels import CLASSES
+from skinoct.labels import CLASSES, without_accents
 from skinoct_training.files import complete_or_absent
 
 if TYPE_CHECKING:
     from bioimageio.spec.model import v0_5
 
+LONGEST_NAME = 64
+"""Letters of a name on bioimage.io."""
 EXTRA = "Install what exporting needs: pip install 'skinoct-training[export]'."
 
 
@@ -144,7 +147,7 @@ def describe_model(checkpoint: Checkpoint, work: Path) -> v0_5.ModelDescr:
     author = v0_5.Author(name="skinoct")
     weights = v0_5.OnnxWeightsDescr(source=onnx_file, opset_version=opset(onnx_file))
     return v0_5.ModelDescr(
-        name=f"skinoct {card.name}".replace(".", "-"),
+        name=model_name(card),
         description=card.description or "Layers of skin in full-field OCT tomograms",
         authors=[author],
         cite=[v0_5.CiteEntry(text="skinoct", url=v0_5.HttpUrl("https://bioimage.io"))],
@@ -155,6 +158,12 @@ def describe_model(checkpoint: Checkpoint, work: Path) -> v0_5.ModelDescr:
         outputs=[output_tensor(work / "test_output.npy", card)],
         weights=v0_5.WeightsDescr(onnx=weights),
     )
+
+
+def model_name(card: Card) -> str:
+    """Return a checkpoint's name in the letters that bioimage.io allows, and no longer than it wants names to be."""
+    plain = without_accents(f"skinoct {card.name}".replace("ß", "ss"))
+    return re.sub(r"[^A-Za-z0-9_+() -]+", "-", plain)[:LONGEST_NAME]
 
 
 def scale(image: np.ndarray[Any, np.dtype[np.float32]], card: Card) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -237,7 +237,7 @@ def doubtful_labels(
 def _ignored_columns(rois: Sequence[Roi], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Tell the columns (X,) of a slice (Y, X) of which any pixel is to be ignored."""
     masks = [roi_mask(roi, shape).any(axis=0) for roi in rois if roi.label == Label.UNLABELED]
-    return np.any([np.zeros(shape[1], np.bool_), *masks], axis=0)
+    return np.asarray(np.any([np.zeros(shape[1], np.bool_), *masks], axis=0))
 
 
 def _seldom_whole(case: Case, labels: LabelArray, rois: Sequence[Sequence[Roi]]) -> Iterator[Finding]:
@@ -248,7 +248,7 @@ def _seldom_whole(case: Case, labels: LabelArray, rois: Sequence[Sequence[Roi]])
     outside = (labels == Label.GLASS) | (labels == Label.GLYCEROL)
     meant = outside.any(axis=1) & (labels == Label.DEJ).any(axis=1)
     meant &= ~np.array([_ignored_columns(r, (labels.shape[1], labels.shape[2])) for r in rois]).reshape(meant.shape)
-    whole = (labels > 0).all(axis=1)[meant]
+    whole = np.asarray((labels > 0).all(axis=1))[meant]
     if whole.size and whole.mean() < LEAST_WHOLE:
         yield Finding(
             case.name,

@@ -154,6 +154,7 @@ def read(selection: Selection, options: DataOptions, intensity: IntensityConfig,
     check_classes(volumes)
     if options.by_slice:
         volumes = [without_examined_slices(volume) for volume in volumes]
+        check_anything_left(volumes)
     return TrainingSet(volumes, held, pixel_um, learned_band_um(volumes))
 
 
@@ -171,6 +172,21 @@ def without_examined_slices(volume: Volume) -> Volume:
     """Leave out the slices that ``evaluate --split by-slice`` examines."""
     examined = volume.annotated % SLICE_STRIDE == SLICE_STRIDE // 2
     return replace(volume, annotated=volume.annotated[~examined])
+
+
+def check_anything_left(volumes: Sequence[Volume]) -> None:
+    """Refuse data of which the leaking split holds everything out.
+
+    Raises
+    ------
+    DatasetError
+        When no slice is left to train on.
+    """
+    if not any(volume.annotated.size for volume in volumes):
+        raise DatasetError(
+            f"--split by-slice holds out every {SLICE_STRIDE}th slice, from slice {SLICE_STRIDE // 2 + 1}, and no "
+            "other is annotated; annotate others, or leave --split away."
+        )
 
 
 def check_classes(volumes: Sequence[Volume]) -> None:

@@ -37,8 +37,8 @@ class Window:
 def windows(volume: Volume, slices: int, slice_step_um: float | None = None, *, context: int = 1) -> list[Window]:
     """Choose ``slices`` annotated slices: consecutive ones or, in a sparse annotation, some spread over the volume.
 
-    The latter come with the slices that a network sees beside them, ``context`` on either side, so that it is measured as it
-    is used.
+    The latter come with the slices that a network sees beside them, ``context`` on either side, so that it is measured
+    as it is used.
     """
     count = min(slices, len(volume.annotated))
     densest = densest_window(volume, slices, slice_step_um)

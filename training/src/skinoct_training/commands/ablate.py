@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skinoct.errors import OptionError
-from skinoct_training.commands.options import add_label_options, label_options, read_config
+from skinoct_training.commands.options import add_label_options, label_options, positive, read_config
 
 if TYPE_CHECKING:
     from skinoct_training.ablation import Cell, Part, Plan
@@ -25,19 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, help="folder for the table; the same command goes on with it"
     )
     parser.add_argument(
-        "--images", type=int, default=4096, help="crops that each network is trained with (default 4096)"
+        "--images", type=positive, default=4096, help="crops that each network is trained with (default 4096)"
     )
-    parser.add_argument("--longer", type=int, default=2, help="times as many for the paper's recipe (default 2)")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each variant (default 3)")
-    parser.add_argument("--network-seeds", type=int, default=1, help="trainings of each other network (default 1)")
-    parser.add_argument("--paper-seeds", type=int, default=1, help="trainings of the paper's recipe (default 1)")
+    parser.add_argument("--longer", type=positive, default=2, help="times as many for the paper's recipe (default 2)")
+    parser.add_argument("--seeds", type=positive, default=3, help="trainings of each variant (default 3)")
+    parser.add_argument("--network-seeds", type=positive, default=1, help="trainings of each other network (default 1)")
+    parser.add_argument("--paper-seeds", type=positive, default=1, help="trainings of the paper's recipe (default 1)")
     parser.add_argument("--part", choices=PARTS, default="all", help="only one section of the table")
     parser.add_argument("--config", type=Path, help="JSON file with settings that differ from the defaults")
     parser.add_argument(
         "--crop", type=int, nargs=2, default=(224, 128), metavar=("ROWS", "COLUMNS"), help="size of a crop"
     )
-    parser.add_argument("--batch", type=int, default=4, help="crops per step (default 4)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--batch", type=positive, default=4, help="crops per step (default 4)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     add_label_options(parser)
 
 
@@ -47,9 +46,6 @@ def run(args: argparse.Namespace) -> None:
 
     from skinoct_training.ablation import VARIANTS, Plan, choose_cells, prepare
 
-    for name in ("images", "longer", "seeds", "network_seeds", "paper_seeds", "batch"):
-        if (value := getattr(args, name)) < 1:
-            raise OptionError(f"--{name.replace('_', '-')} {value} is not possible; give 1 or more.")
     if args.threads:
         torch.set_num_threads(args.threads)
     settings: dict[str, Any] = {**read_config(args.config), "crop": list(args.crop), "batch": args.batch}

@@ -13,6 +13,7 @@ from skinoct_training.commands.options import (
     add_settings,
     duration,
     label_options,
+    positive,
     red,
     settings,
 )
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints, runs and crossval.json")
     add_duration(parser)
     parser.add_argument("--resume", action="store_true", help="go on with what is missing after an interruption")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     parser.add_argument(
         "--from",
         dest="start",

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from skinoct_training.commands.options import add_label_options, label_options, red
+from skinoct_training.commands.options import add_label_options, label_options, positive, red
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="by-tomogram",
         help=("by-slice examines the slices that fit --split by-slice held out; it exists only to show the leak"),
     )
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     add_label_options(parser)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from skinoct_training.commands.options import not_negative
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("checkpoint", help="checkpoint folder, or name of a shipped one, or default")
     parser.add_argument("--out", type=Path, default=Path("filters.png"), help="PNG to write (default filters.png)")
-    parser.add_argument("--steps", type=int, default=80, help="steps of gradient ascent (default 80)")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--steps", type=not_negative, default=80, help="steps of gradient ascent (default 80)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="of the noise")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from skinoct_training.commands.options import (
     add_settings,
     duration,
     label_options,
+    positive,
     red,
     settings,
 )
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
     add_duration(parser)
     parser.add_argument("--val", type=int, metavar="N", help="tomograms to hold out (default: 15 %%, at least one)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     parser.add_argument("--run", type=Path, help="run folder (default: runs/ and the checkpoint's name)")
     parser.add_argument(

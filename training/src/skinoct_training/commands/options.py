@@ -51,6 +51,26 @@ def roi_class(text: str) -> Label:
     return label
 
 
+def positive(text: str) -> int:
+    """Read a whole number from 1; argparse shows the error."""
+    return _at_least(1, text)
+
+
+def not_negative(text: str) -> int:
+    """Read a whole number from 0; argparse shows the error."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text} is not possible; give a whole number, {least} or more")
+    return value
+
+
 def add_duration(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how long to train."""
     long = parser.add_mutually_exclusive_group()
@@ -80,7 +100,9 @@ def duration(args: argparse.Namespace) -> Duration:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the options that change settings of a training."""
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same checkpoint (on a CPU, with --epochs)")
+    parser.add_argument(
+        "--seed", type=not_negative, default=0, help="same seed, same checkpoint (on a CPU, with --epochs)"
+    )
     parser.add_argument("--config", type=Path, help="JSON file with settings that differ from the defaults")
     parser.add_argument(
         "--recipe", choices=("default", "paper"), default="default", help="the paper's recipe is the baseline"

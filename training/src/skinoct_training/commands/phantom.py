@@ -14,6 +14,7 @@ from tqdm import tqdm
 from skinoct.errors import OptionError
 from skinoct.rois import write_roi_set
 from skinoct.tomogram import write_labels, write_tomogram
+from skinoct_training.commands.options import not_negative, positive
 from skinoct_training.families import FAMILIES, Family, make_synthetic
 from skinoct_training.phantom.doctor import doctor_rois
 
@@ -21,9 +22,9 @@ from skinoct_training.phantom.doctor import doctor_rois
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("out", type=Path, help="new folder for the tomogram folders")
-    parser.add_argument("--tomograms", type=int, default=10, metavar="N", help="how many (default 10)")
-    parser.add_argument("--slices", type=int, default=32, metavar="Z", help="B-scans of each (default 32)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same tomograms (default 0)")
+    parser.add_argument("--tomograms", type=positive, default=10, metavar="N", help="how many (default 10)")
+    parser.add_argument("--slices", type=positive, default=32, metavar="Z", help="B-scans of each (default 32)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="same seed, same tomograms (default 0)")
     parser.add_argument(
         "--family",
         choices=(*FAMILIES, "mixed"),
@@ -32,13 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with large pixels; thick: palms, soles and fingertips; painted: layers of any look; instruments: four "
         "microscopes of a second generator; processed: after a maker's software; mixed: each in turn",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes (default 1)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Write one folder per tomogram: tomogram.tif, RoiSet.zip, labels.tif and phantom.json."""
-    if args.tomograms < 1 or args.slices < 1 or args.jobs < 1:
-        raise OptionError("--tomograms, --slices and --jobs must each be 1 or more.")
     out: Path = args.out
     if out.exists() and any(out.iterdir()):
         raise OptionError(f"{out} is not empty and nothing of yours is overwritten; give a new folder.")

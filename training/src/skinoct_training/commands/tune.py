@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from skinoct_training.commands.options import add_label_options, label_options
+from skinoct_training.commands.options import add_label_options, label_options, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of tomogram folders: neither trained on nor used by evaluate, which would flatter",
     )
     parser.add_argument("--write", action="store_true", help="write the settings into the checkpoint's card")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     add_label_options(parser)
 
 
