@@ -216,6 +216,7 @@ def test_sparse_roi_sets_are_compared_where_they_say_something(trained: Path, ma
     assert content["dej"]["mae_um"] < 8
     assert content["epidermis"]["thickness_error_um"] is None
     assert set(content["baselines"]) == {"intensity_viterbi", "same_network_per_pixel"}
+    assert any("baseline of a constant thickness below it is missing" in warning for warning in content["warnings"])
 
 
 def test_nothing_is_overwritten(trained: Path, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
@@ -372,6 +373,17 @@ class TestAgreement:
         assert "mean distance in depth: 0.00 um" in out
         assert main(["agree", *words, "--json", "agree.json"]) == 1
 
+    def test_without_a_dej(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        first = make_data(count=1, rois=[Label.GLYCEROL, Label.DEJ], um=0.9) / "t0"
+        second = make_data("second", count=1, rois=[Label.GLYCEROL]) / "t0"
+        words = [str(first / "RoiSet.zip"), str(second / "RoiSet.zip"), "--tomogram", str(first / "tomogram.tif")]
+        for order in (words, [words[1], words[0], *words[2:]]):
+            assert main(["agree", *order]) == 0
+            out = capsys.readouterr().out
+            assert "nan" not in out
+            assert "DEJ: not compared, because no column has a whole one in both" in out
+            assert "Dice, glycerol: 1.000" in out
+
     def test_nothing_in_common(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
         data = make_data(count=1)
         labels = skin(0)[1]
@@ -511,6 +523,35 @@ class TestCheck:
         (data / "first.tif").rename(other)
         out = self.findings(capsys, data, 0)
         assert out.count("does the set belong to this tomogram?") == 2
+
+    def test_every_contradiction_is_named(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        from skinoct.rois import Paths, Roi, read_roi_set, write_roi_set
+
+        data = make_data(rois=[Label.GLASS, Label.GLYCEROL, Label.DEJ], um=0.9)
+        path = data / "t1" / "RoiSet.zip"
+        deep = Paths((np.array([[0.0, 5], [64, 5], [64, 20], [0, 20]]),))
+        wrong = [Roi(f"epidermis-{z + 1}", Label.EPIDERMIS, z, deep) for z in (0, 2, 5)]
+        write_roi_set(path, [*read_roi_set(path), *wrong], overwrite=True)
+        out = self.findings(capsys, data, 1)
+        assert [f"overlap in slice {z}" in out for z in (1, 2, 3, 6)] == [True, False, True, True]
+
+    def test_no_sheet_is_overwritten_and_none_stops_the_check(
+        self, make_data: MakeData, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        data = make_data(um=0.9)
+        for sheet in ("data-check.png", "data-check-2.png", "data-check-3.png"):
+            before = {path: path.read_bytes() for path in Path().glob("*.png")}
+            assert main(["check", str(data)]) == 0
+            assert f"Contact sheet: {sheet}" in capsys.readouterr().out
+            assert all(path.read_bytes() == content for path, content in before.items())
+
+    def test_blank_frames_are_no_leak(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
+        data = make_data(um=0.9)
+        for index in range(2):
+            image = skin(index)[0]
+            image[0] = 0
+            write_stack(data / f"t{index}" / "tomogram.tif", image, 0.9)
+        assert "same image" not in self.findings(capsys, data, 0)
 
     def test_a_slice_in_two_tomograms_is_a_leak(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
         data = make_data()

@@ -53,12 +53,18 @@ def rasterize(rois: Iterable[Roi], shape: tuple[int, int, int], *, default: Labe
         required_label(roi)
         by_slice[required_slice(roi, shape[0])].append(roi)
     for index, in_slice in sorted(by_slice.items()):
-        _paint_slice(labels[index], in_slice, index)
+        paint_slice(labels[index], in_slice, index)
     return labels
 
 
-def _paint_slice(image: LabelArray, rois: Sequence[Roi], index: int) -> None:
-    """Paint the ROIs of one slice into (Y, X)."""
+def paint_slice(image: LabelArray, rois: Sequence[Roi], index: int) -> None:
+    """Paint the ROIs of slice ``index`` into (Y, X), as ``rasterize`` does.
+
+    Raises
+    ------
+    RoiError
+        Naming ROI and slice: kinds ``unknown-class``, ``outside-image``, ``overlapping-classes``.
+    """
     height, width = image.shape
     masks = [_visible_mask(roi, (height, width), index) for roi in rois]
     areas = [(roi, mask) for roi, mask in zip(rois, masks, strict=True) if not _is_on_top(roi)]

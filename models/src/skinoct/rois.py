@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from skinoct.roi_fill import roi_mask
 from skinoct.roi_lines import lines_to_bands
-from skinoct.roi_raster import rasterize
+from skinoct.roi_raster import paint_slice, rasterize
 from skinoct.roi_read import read_roi_set
 from skinoct.roi_trace import trace, trace_mask
 from skinoct.roi_types import Oval, Paths, Roi, Stroke, required_label, required_slice
@@ -20,6 +20,7 @@ __all__ = [
     "Roi",
     "Stroke",
     "lines_to_bands",
+    "paint_slice",
     "rasterize",
     "read_roi_set",
     "required_label",

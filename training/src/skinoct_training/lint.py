@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from skinoct.errors import DatasetError, InputError, RoiError
 from skinoct.labels import CLASSES, Label
-from skinoct.rois import Roi, read_roi_set, required_slice, roi_mask
+from skinoct.rois import Roi, paint_slice, read_roi_set, required_slice, roi_mask
 from skinoct.tomogram import Tomogram
 from skinoct_training.annotation import LabelArray, slice_thickness
 from skinoct_training.dataset import (
@@ -143,9 +143,14 @@ def _shared_file(case: Case, seen: dict[str, str]) -> Iterator[Finding]:
 
 
 def duplicated_slices(case: Case, tomogram: Tomogram, seen: dict[bytes, tuple[str, int]]) -> Iterator[Finding]:
-    """Find slices that occur twice; in two tomograms they leak when a split comes between the two."""
+    """Find slices that occur twice; in two tomograms they leak when a split comes between the two.
+
+    A blank frame, as before the shutter opens, shows no skin and leaks nothing.
+    """
     for z in range(tomogram.voxels.shape[0]):
         image = np.ascontiguousarray(tomogram.voxels[z : z + 1])
+        if image.min() == image.max():
+            continue
         digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         name, first = seen.setdefault(digest, (case.name, z))
         if (name, first) != (case.name, z):
@@ -163,44 +168,60 @@ def _annotation(case: Case, tomogram: Tomogram, options: LabelOptions, result: L
         except RoiError as error:
             result.findings.append(Finding(case.name, str(error), error=True))
             return None
-        bad = list(bad_rois(case, rois, shape, options))
-        result.findings += bad
-        if any(finding.error for finding in bad):
+        bad = {id(roi): list(bad_roi(case, roi, shape, options)) for roi in rois}
+        wrong = [finding for findings in bad.values() for finding in findings]
+        wrong += contradictions(case, [roi for roi in rois if not bad[id(roi)]], shape, options, um)
+        result.findings += wrong
+        if wrong:
             return None
     try:
         labels = read_labels(case, shape, options, um)
     except DatasetError as error:
         result.findings.append(Finding(case.name, str(error), error=True))
         return None
-    by_slice = defaultdict(list)
-    for roi in prepared_rois(rois, options, um):
-        by_slice[required_slice(roi, shape[0])].append(roi)
-    result.findings += doubtful_labels(case, labels, um, by_slice)
+    result.findings += doubtful_labels(case, labels, um, _by_slice(prepared_rois(rois, options, um), shape[0]))
     result.findings += doubtful_surface(case, tomogram, labels)
     return labels
 
 
-def bad_rois(case: Case, rois: Sequence[Roi], shape: tuple[int, int, int], options: LabelOptions) -> Iterator[Finding]:
-    """Name every ROI without class, without slice, past the last slice or off the image."""
-    for roi in rois:
+def bad_roi(case: Case, roi: Roi, shape: tuple[int, int, int], options: LabelOptions) -> Iterator[Finding]:
+    """Say that an ROI is without class, without slice, past the last slice or off the image."""
+    try:
+        with_class(roi, options)
+    except RoiError as error:
+        yield Finding(case.name, str(error), error=True, slice_index=roi.slice_index)
+    try:
+        required_slice(roi, shape[0])
+    except RoiError as error:
+        yield Finding(case.name, str(error), error=True)
+        return
+    if not roi_mask(roi, (shape[1], shape[2])).any():
+        yield Finding(
+            case.name,
+            f"{roi} covers no pixel of the image ({shape[1]} rows, {shape[2]} columns); the set seems to belong to "
+            "another tomogram.",
+            error=True,
+            slice_index=roi.slice_index,
+        )
+
+
+def contradictions(
+    case: Case, rois: Sequence[Roi], shape: tuple[int, int, int], options: LabelOptions, pixel_um: float
+) -> Iterator[Finding]:
+    """Name the ROIs that contradict each other, in every slice and not only in the first."""
+    for z, in_slice in sorted(_by_slice(rois, shape[0]).items()):
         try:
-            with_class(roi, options)
-        except RoiError as error:
-            yield Finding(case.name, str(error), error=True, slice_index=roi.slice_index)
-        try:
-            required_slice(roi, shape[0])
+            paint_slice(np.zeros(shape[1:], np.uint8), prepared_rois(in_slice, options, pixel_um), z)
         except RoiError as error:
             yield Finding(case.name, str(error), error=True)
-            continue
-        if not roi_mask(roi, (shape[1], shape[2])).any():
-            yield Finding(
-                case.name,
-                f"{roi} covers no pixel of the image ({shape[1]} rows, {shape[2]} columns); the set seems "
-                "to belong "
-                "to another tomogram.",
-                error=True,
-                slice_index=roi.slice_index,
-            )
+
+
+def _by_slice(rois: Sequence[Roi], slices: int) -> dict[int, list[Roi]]:
+    """Sort ROIs by their 0-based slice."""
+    found: defaultdict[int, list[Roi]] = defaultdict(list)
+    for roi in rois:
+        found[required_slice(roi, slices)].append(roi)
+    return found
 
 
 def doubtful_labels(
