@@ -22,6 +22,11 @@ from skinoct_training.metrics import (
     thickness_ratio,
 )
 
+NO_COMMON_DEJ = (
+    "not compared, because no column has a whole one in both; name its ROIs dej, or give --roi-class dej where nobody "
+    "named them"
+)
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -38,15 +43,22 @@ class Agreement:
         """Yield titles and figures for people."""
         f = self.figures
         yield "Slices that both annotated", str(self.slices)
+        if np.isfinite(f["dej.mae_um"]):
+            yield from self._dej_lines()
+        else:
+            yield "DEJ", NO_COMMON_DEJ
+        for item in CLASSES:
+            value = f[f"classes.{item.name}.dice"]
+            if np.isfinite(value):
+                yield f"Dice, {item.name}", f"{value:.3f}"
+
+    def _dej_lines(self) -> Iterator[tuple[str, str]]:
+        f = self.figures
         yield "DEJ, mean distance in depth", f"{f['dej.mae_um']:.2f} um"
         yield "DEJ, second minus first", f"{f['dej.bias_um']:+.2f} um"
         yield "DEJ, 95 % of columns within", f"{f['dej.p95_um']:.2f} um"
         yield "DEJ, mean distance to the nearest point", f"{f['dej.normal_distance_um']:.2f} um"
         yield "DEJ, band thickness second / first", f"{f['dej.thickness_ratio']:.2f}"
-        for item in CLASSES:
-            value = f[f"classes.{item.name}.dice"]
-            if np.isfinite(value):
-                yield f"Dice, {item.name}", f"{value:.3f}"
 
     def content(self) -> dict[str, Any]:
         """Return everything for a JSON file."""

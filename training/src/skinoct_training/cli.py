@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=summary, description=summary.capitalize() + ".")
+        sub = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         # Only the chosen command is imported: torch takes seconds.
         if name in words[:1]:
             module = importlib.import_module(f"skinoct_training.commands.{name}")

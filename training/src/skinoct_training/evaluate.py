@@ -38,6 +38,10 @@ LEAK = (
     "SPLIT BY SLICE: the examined slices are neighbors of slices that were trained on. These figures show how much "
     "such a split flatters; they say nothing about skin that was never seen."
 )
+NO_ORACLE = (
+    "No tomogram shows the skin surface above a whole DEJ, so the baseline of a constant thickness below it is "
+    "missing; draw glycerol and glass as well."
+)
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,8 @@ def report(outcome: Outcome, checkpoint: Checkpoint, options: EvaluationOptions)
     """Return what ``report.json`` holds."""
     model = outcome.figures["model"]
     warnings = [*([LEAK] if options.by_slice else []), *outcome.leaks.warnings()]
+    if "constant_thickness_oracle" not in outcome.figures:
+        warnings.append(NO_ORACLE)
     if outcome.uncalibrated:
         warnings.append(f"Without a pixel size: {', '.join(outcome.uncalibrated)}; {CALIBRATE}.")
     return {
