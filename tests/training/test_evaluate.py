@@ -524,6 +524,26 @@ class TestCheck:
         out = self.findings(capsys, data, 0)
         assert out.count("does the set belong to this tomogram?") == 2
 
+    def test_exchanged_sets_of_the_dej_alone_are_suspected(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from skinoct.rois import read_roi_set, write_roi_set
+
+        data = tmp_path / "phantoms"
+        assert main(["phantom", str(data), "--tomograms", "6", "--slices", "3", "--seed", "5"]) == 0
+        sets = [folder / "RoiSet.zip" for folder in sorted(data.iterdir())]
+        for path in sets:
+            (path.parent / "labels.tif").unlink()
+            rois = [roi for roi in read_roi_set(path) if roi.label == Label.DEJ]
+            write_roi_set(path, rois, overwrite=True)
+        assert "exchanged" not in self.findings(capsys, data, 0)
+        one, other = sets[1].read_bytes(), sets[2].read_bytes()
+        sets[1].write_bytes(other)
+        sets[2].write_bytes(one)
+        out = self.findings(capsys, data, 0)
+        assert out.count("were the two sets exchanged?") == 1
+        assert f"{sets[1].parent.name}: the DEJ follows the skin surface of {sets[2].parent.name}" in out
+
     def test_every_contradiction_is_named(self, make_data: MakeData, capsys: pytest.CaptureFixture[str]) -> None:
         from skinoct.rois import Paths, Roi, read_roi_set, write_roi_set
 

@@ -13,6 +13,8 @@ from skinoct_training.metrics import dej_center
 
 STEP_ROWS = 12
 """Rows above and below that are compared in search of the DEJ, about one cell layer."""
+SURFACE_REACH = 4
+"""Rows above and below that are compared in search of glass and skin surface."""
 LEAST_EPIDERMIS_UM = 35.0
 """Corneum and living epidermis together are nowhere thinner (11 um and 23 um, measured in vivo)."""
 
@@ -37,9 +39,9 @@ def intensity_viterbi(images: FloatArray, band_px: float, least_px: float = 12.0
     -------
     uint8, shape (Z, Y, X)
     """
-    step = brightness_step(images, 4)
     rows = np.arange(images.shape[1])[None, :, None]
-    surface = find_line(np.where(rows >= 3, 6 * -step, 0), 0.7)
+    surface = bright_surface(images)
+    step = brightness_step(images, SURFACE_REACH)
     glass = find_line(np.where(rows <= surface[:, None, :], 6 * step, -1e3), 8.0)
     coarse = brightness_step(ndimage.gaussian_filter1d(images, 2, axis=2), STEP_ROWS)
     allowed = rows >= surface[:, None, :] + least_px
@@ -48,6 +50,12 @@ def intensity_viterbi(images: FloatArray, band_px: float, least_px: float = 12.0
     lines = np.stack([np.minimum(glass, surface), surface, center - band_px / 2, center + band_px / 2])
     lines = np.clip(np.maximum.accumulate(lines, axis=0), 0, images.shape[1])
     return draw_layers(lines.astype(np.float32), images.shape[1])
+
+
+def bright_surface(images: FloatArray) -> FloatArray:
+    """Return the row of the skin surface of normalized images (Z, Y, X) by brightness alone, shape (Z, X)."""
+    rows = np.arange(images.shape[1])[None, :, None]
+    return find_line(np.where(rows >= 3, 6 * -brightness_step(images, SURFACE_REACH), 0), 0.7)
 
 
 def brightness_step(images: FloatArray, reach: float) -> FloatArray:

@@ -37,6 +37,7 @@ from skinoct_training.dataset import (
     with_both,
     with_class,
 )
+from skinoct_training.exchanged import Outline, exchanged, outline
 
 BAND_UM = (3.0, 8.0)
 """Mean thickness of a DEJ in a slice that is taken for the doctors' 5 um band."""
@@ -98,6 +99,7 @@ def lint(data: str | Path, options: LabelOptions) -> Lint:
     seen_files: dict[str, str] = {}
     seen_slices: dict[bytes, tuple[str, int]] = {}
     classes: Counter[int] = Counter()
+    outlines: list[Outline] = []
     cases = list(_cases(data, options, result))
     for case in cases:
         result.findings += _shared_file(case, seen_files)
@@ -114,7 +116,9 @@ def lint(data: str | Path, options: LabelOptions) -> Lint:
         if labels is not None:
             classes.update({int(v): 1 for v in np.unique(labels)})
             _sample(result, case, tomogram, labels)
+            outlines += [found] if (found := outline(case.name, tomogram, labels)) else []
     result.findings += whole_set(cases, classes)
+    result.findings += exchanged_sets(outlines)
     if options.source == "auto" and (both := with_both(cases)):
         result.findings.append(Finding("all", which_wins(both, len(cases))))
     return result
@@ -356,6 +360,16 @@ def surface_steps(image: npt.NDArray[np.float64], labels: LabelArray) -> npt.NDA
 
     above, below = mean(-far, -near), mean(near, far)
     return np.asarray((below - above) / np.maximum(above + below, 1e-9))
+
+
+def exchanged_sets(outlines: Sequence[Outline]) -> Iterator[Finding]:
+    """Suspect two sets of nothing but the DEJ of which each fits the other's tomogram."""
+    for one, other in exchanged(outlines):
+        yield Finding(
+            one,
+            f"the DEJ follows the skin surface of {other}, and that of {other} the surface of this tomogram; were the "
+            "two sets exchanged?",
+        )
 
 
 def whole_set(cases: Sequence[Case], classes: Counter[int]) -> Iterator[Finding]:
