@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,13 +169,19 @@ class TestSampling:
         assert (window.labels.any(axis=(1, 2))).sum() == 3
         assert window.images.shape == (4, 20, 30)
 
-    @pytest.mark.parametrize(("slices", "chosen"), [(16, 16), (3, 3), (60, 44)])
+    @pytest.mark.parametrize(("slices", "chosen"), [(16, 16), (3, 3), (60, 20)])
     def test_sparse_annotation_is_validated_on_as_many_slices(self, slices: int, chosen: int) -> None:
-        sparse = volume(annotated=range(0, 439, 10), slices=439)
-        found = windows(sparse, slices, context=2)
-        assert sum(w.labels.any(axis=(1, 2)).sum() for w in found) == chosen
-        for window in found[1:-1]:  # with all that the network sees beside it
+        sparse = replace(volume(annotated=range(0, 200, 10), slices=200), z_um=1.0)
+        found = windows(sparse, slices, 2.0, context=2)
+        assert len(found) == chosen
+        for window in found[1:-1]:
+            z = round(255 * float(window.images[2, 0, 0]))
+            assert z in sparse.annotated
+            near = np.round(255 * window.images[:, 0, 0]).astype(int)  # all that the network sees beside it
+            assert near.tolist() == [z - 4, z - 2, z, z + 2, z + 4]
+            assert window.step == 1
             assert window.labels.any(axis=(1, 2)).tolist() == [False, False, True, False, False]
+        assert found[0].images[:3].max() == 0  # the first slice is its own neighbor
 
     @pytest.mark.parametrize("slices", [1, 4, 16])
     def test_dense_annotation_is_validated_on_consecutive_slices(self, slices: int) -> None:

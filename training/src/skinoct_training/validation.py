@@ -37,24 +37,24 @@ class Window:
 def windows(volume: Volume, slices: int, slice_step_um: float | None = None, *, context: int = 1) -> list[Window]:
     """Choose ``slices`` annotated slices: consecutive ones or, in a sparse annotation, some spread over the volume.
 
-    The latter come with the slices that a network sees beside them, ``context`` on either side, so that it is measured
-    as it is used.
+    Each of the latter is a window of its own, with the neighbors that a network sees beside it, ``context`` on either
+    side, so that it is measured as it is used.
     """
     count = min(slices, len(volume.annotated))
     densest = densest_window(volume, slices, slice_step_um)
     if densest.labels.any(axis=(1, 2)).sum() >= count:
         return [densest]
     chosen = volume.annotated[np.linspace(0, len(volume.annotated) - 1, count).round().astype(int)]
-    reach = max(1, context * densest.step)
-    groups = np.split(chosen, np.flatnonzero(np.diff(chosen) > 2 * reach) + 1)
-    return [_window(volume, int(group[0]) - reach, int(group[-1]) + reach + 1, slice_step_um) for group in groups]
+    return [_around(volume, int(z), max(1, context), densest.step) for z in chosen]
 
 
-def _window(volume: Volume, start: int, stop: int, slice_step_um: float | None) -> Window:
-    """Return the slices ``start:stop`` of a volume, as far as there are any."""
-    part = slice(max(0, start), stop)
-    images = np.divide(volume.images[part], 255, dtype=np.float32)
-    return Window(images, np.asarray(volume.labels[part]), volume.pixel_um, slice_step(volume.z_um, slice_step_um))
+def _around(volume: Volume, z: int, context: int, step: int) -> Window:
+    """Return one annotated slice between its neighbors, ``step`` apart and unlabeled; the ends repeat."""
+    where = np.clip(z + step * np.arange(-context, context + 1), 0, volume.images.shape[0] - 1)
+    images = np.divide(volume.images[where], 255, dtype=np.float32)
+    labels = np.zeros(images.shape, np.uint8)
+    labels[context] = volume.labels[z]
+    return Window(images, labels, volume.pixel_um)
 
 
 def densest_window(volume: Volume, slices: int, slice_step_um: float | None = None) -> Window:
@@ -66,7 +66,9 @@ def densest_window(volume: Volume, slices: int, slice_step_um: float | None = No
     sums = np.convolve(flags, np.ones(count, np.int64), "valid")
     best = np.flatnonzero(sums == sums.max())
     start = int(best[len(best) // 2])
-    return _window(volume, start, start + count, slice_step_um)
+    part = slice(start, start + count)
+    images = np.divide(volume.images[part], 255, dtype=np.float32)
+    return Window(images, np.asarray(volume.labels[part]), volume.pixel_um, slice_step(volume.z_um, slice_step_um))
 
 
 @torch.inference_mode()
