@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from skinoct.tomogram import read_tomogram
+
 from .fake_server import answer
 
 pytestmark = pytest.mark.imagej
@@ -58,6 +60,18 @@ def test_an_image_is_sent_once_and_again_when_its_pixels_change(either, fake):
     either("img.getStack().getProcessor(3).set(5, 5, 77)")
     run(either, "Measure DEJ", f"server={fake.url}")
     assert len(fake.bodies) == 2
+
+
+def test_an_image_is_sent_again_when_its_calibration_is_corrected(either, fake):
+    """Pixels are as before, lengths are not."""
+    open_stack(either)
+    run(either, "Measure DEJ", f"server={fake.url}")
+    either("ij.IJ.run(img, 'Properties...', 'unit=um pixel_width=0.5 pixel_height=0.6 voxel_depth=0.9')")
+    run(either, "Measure DEJ", f"server={fake.url}")
+    run(either, "Measure DEJ", f"server={fake.url}")
+    assert len(fake.bodies) == 2
+    size = read_tomogram(fake.bodies[1]).pixel_size_um
+    assert (size.x, size.y, size.z) == pytest.approx((0.5, 0.6, 0.9))
 
 
 def test_measure_fills_tables_maps_and_csv(either, fake, tmp_path):

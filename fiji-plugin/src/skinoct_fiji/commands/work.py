@@ -28,7 +28,7 @@ _PROPERTY = "skinoct job"
 
 @dataclass(frozen=True)
 class Known:
-    """A finished job of an image that is still open; pixels are compared, so an edited image is sent anew."""
+    """A finished job of an image that is still open; one whose pixels or calibration changed since is sent anew."""
 
     server: str
     job: str
@@ -93,8 +93,9 @@ def _safe(title: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in title)[:60] or "image"
 
 
-def _asked(region: Region, options: SegmentOptions) -> str:
-    return f"{region} {options.model} {options.pixel_size}"
+def _asked(stack: Stack, region: Region, options: SegmentOptions) -> str:
+    """Say in a line all that the answer depends on but the pixels: lengths follow from the calibration."""
+    return f"{region} {options.model} {options.pixel_size} {stack.pixel_size_um()} {stack.axis}"
 
 
 def _pixels(stack: Stack, region: Region) -> int:
@@ -105,7 +106,7 @@ def _pixels(stack: Stack, region: Region) -> int:
 
 
 def _remember(stack: Stack, region: Region, options: SegmentOptions, job: str) -> None:
-    text = "\n".join([options.server, job, _asked(region, options), str(_pixels(stack, region))])
+    text = "\n".join([options.server, job, _asked(stack, region, options), str(_pixels(stack, region))])
     stack.image.setProperty(_PROPERTY, text)
 
 
@@ -115,5 +116,5 @@ def _recall(stack: Stack, region: Region, options: SegmentOptions) -> Known | No
         return None
     server, job, asked, pixels = str(text).split("\n")
     known = Known(server, job, asked, int(pixels))
-    fits = known.server == options.server and known.asked == _asked(region, options)
+    fits = known.server == options.server and known.asked == _asked(stack, region, options)
     return known if fits and known.pixels == _pixels(stack, region) else None
