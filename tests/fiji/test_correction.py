@@ -110,6 +110,49 @@ manager.getRoi(0).setLocation(0.0, 54.0)""")
     assert slices_of(tmp_path / "p", "model", "model-output.zip") == [4]
 
 
+def draw(session, y, number, name="dej redrawn", x=0, width=128):
+    session(f"r = JClass('ij.gui.Roi')({x}, {y}, {width}, 6); r.setName({name!r}); r.setPosition({number})")
+    session("manager.addRoi(r)")
+
+
+def test_layer_that_is_drawn_anew_replaces_the_models(either, fake, tmp_path):
+    """In its slice alone; nobody has to delete what the model drew."""
+    export_and_move(either, fake, [2])
+    draw(either, 20, 3)
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p")
+    assert slices_of(tmp_path / "p", "corrected") == [2, 3]
+    assert np.flatnonzero(labels_of(tmp_path / "p")[2, :, 64]).tolist() == list(range(20, 26))
+    assert slices_of(tmp_path / "p", "model", "model-output.zip") == [1, 4, 5, 6]
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=all untouched")
+    assert slices_of(tmp_path / "all", "dej") == [1, 2, 3, 4, 5, 6]
+
+
+def test_layer_that_is_drawn_anew_in_pieces_keeps_them(either, fake, tmp_path):
+    export_and_move(either, fake, [])
+    draw(either, 20, 3, width=50)
+    draw(either, 24, 3, x=70, width=58)
+    draw(either, 30, 4, name="epidermis")
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p")
+    labels = labels_of(tmp_path / "p")
+    assert np.flatnonzero(labels[2, :, 10]).tolist() == list(range(20, 26))
+    assert np.flatnonzero(labels[2, :, 90]).tolist() == list(range(24, 30))
+    assert np.unique(labels[3]).tolist() == [Label.UNLABELED, Label.EPIDERMIS]
+    assert slices_of(tmp_path / "p", "model", "model-output.zip") == [1, 2, 4, 5, 6]  # another layer of that slice
+
+
+def test_layers_that_were_exported_twice_count_once(either, fake, tmp_path):
+    """Who drags one of two that lie on each other means both."""
+    export_and_move(either, fake, [])
+    run(either, "Export layers to ROI Manager", f"server={fake.url}")
+    for number, rows in ((2, 10.0), (9, 4.0)):  # the first of slice 2, the second of slice 3
+        either(f"roi = manager.getRoi({number - 1}); roi.setLocation(roi.getXBase(), roi.getYBase() + {rows})")
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p")
+    assert slices_of(tmp_path / "p", "corrected") == [2, 3]
+    labels = labels_of(tmp_path / "p")
+    assert [int(np.flatnonzero(labels[z, :, 64])[0]) for z in (1, 2)] == [60, 54]
+    assert slices_of(tmp_path / "p", "model", "model-output.zip") == [1, 4, 5, 6]
+
+
 def test_bands_in_pieces_are_interpolated_where_both_slices_have_them(either, fake, tmp_path):
     either("img = ij.IJ.createImage('skin', '8-bit ramp', 128, 100, 6); img.show()")
     either("manager = ij.RoiManager.getRoiManager()")

@@ -213,9 +213,10 @@ def covers_area(roi: Any) -> bool:
     return bool(roi.isArea()) or int(roi.getType()) in LINES
 
 
-def as_exported(roi: Any) -> bool:
-    """Whether an ROI is exactly as the model drew it."""
-    return str(roi.getProperty(EXPORTED)) == str(fingerprint(roi))
+def exported(roi: Any) -> int | None:
+    """Return the fingerprint that an ROI had when it was exported; None when somebody drew it."""
+    value = roi.getProperty(EXPORTED)
+    return None if value is None else int(value)
 
 
 def encoded(roi: Any, index: int) -> bytes:

@@ -54,6 +54,10 @@ class Drawn:
     label: Label
     corrected: bool
     """False while it is as the model drew it."""
+    shape: str
+    """Changes when somebody moves a corner."""
+    exported: str | None
+    """Shape that the model drew; None when somebody drew this one."""
     content: bytes
     """As a .roi file."""
 
@@ -128,9 +132,26 @@ def _drawn(stack: Stack, options: CorrectionOptions) -> list[Drawn]:
             f"All ROIs in the ROI Manager are of other frames of '{stack.title}'. Go to the frame that they were drawn "
             "on, then try again."
         )
-    # Who mends one piece of a layer has looked at its other pieces in that slice.
-    touched = {(roi.index, roi.label) for roi in found if roi.corrected}
-    return [replace(roi, corrected=(roi.index, roi.label) in touched) for roi in found]
+    return settled(found)
+
+
+def settled(found: Sequence[Drawn]) -> list[Drawn]:
+    """Return the ROIs that count where a slice holds a layer more than once, each with whether it was corrected.
+
+    Who draws a layer anew replaces what the model drew in that slice; who mends one piece of it has looked at its other
+    pieces. Of equal ROIs one counts, and of those that were exported twice the one that was mended.
+    """
+    once: dict[tuple[int, Label, str], Drawn] = {}
+    for roi in found:
+        once.setdefault((roi.index, roi.label, roi.shape), roi)
+    redrawn = {(roi.index, roi.label) for roi in once.values() if roi.exported is None}
+    mended = {(roi.index, roi.label, roi.exported) for roi in once.values() if roi.corrected}
+    touched = {place[:2] for place in mended}
+    return [
+        replace(roi, corrected=roi.corrected or (roi.index, roi.label) in touched)
+        for place, roi in once.items()
+        if roi.corrected or (place not in mended and place[:2] not in redrawn)
+    ]
 
 
 def _read(roi: Any, stack: Stack, otherwise: Label) -> Drawn | None:
@@ -158,7 +179,9 @@ def _read(roi: Any, stack: Stack, otherwise: Label) -> Drawn | None:
     return Drawn(
         index,
         otherwise if label is None else label,
-        not overlays.as_exported(roi),
+        (shape := str(overlays.fingerprint(roi))) != (exported := overlays.exported(roi)),
+        shape,
+        exported,
         overlays.encoded(roi, index),
     )
 
