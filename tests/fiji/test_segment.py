@@ -200,6 +200,52 @@ def test_slices_and_selection_bound_what_is_segmented(either, fake):
     assert bounds == [20, 10 + 15, 40, 3]
 
 
+def segment(session, fake, options=""):
+    macro(session, f'run("Segment skin", "server={fake.url} {options}"); return "done";')
+    assert finished(session) == "done"
+
+
+def test_parts_are_segmented_one_after_another(either, fake):
+    """What was segmented before stays, but in the slices that are segmented again."""
+    open_stack(either)
+    segment(either, fake, "slices=1-2")
+    segment(either, fake, "slices=3-4")
+    assert either(f"[r.getPosition() for r in {OURS}]") == [1, 2, 3, 4]
+    segment(either, fake, "slices=2-3 show=[all layers]")
+    positions = either(f"[r.getPosition() for r in {OURS}]")
+    assert {number: positions.count(number) for number in (1, 2, 3, 4)} == {1: 1, 2: 4, 3: 4, 4: 1}
+    segment(either, fake)
+    assert either(f"[r.getPosition() for r in {OURS}]") == [1, 2, 3, 4, 5, 6]
+
+
+BOUNDS = f"sorted([r.getPosition(), r.getBounds().x, r.getBounds().width] for r in {OURS})"
+
+
+def test_layers_beside_the_selected_rectangle_stay(either, fake):
+    open_stack(either)
+    segment(either, fake, "slices=1-2")
+    either("img.setRoi(28, 0, 40, 64)")
+    segment(either, fake, "slices=2 selection color=cyan")
+    assert either(BOUNDS) == [[1, 0, 128], [2, 0, 128], [2, 28, 40]]
+    rest = f"[r for r in {OURS} if r.getPosition() == 2 and r.getBounds().width == 128][0]"
+    assert either(f"[{rest}.contains(x, 33) for x in (10, 40, 100)]") == [True, False, True]
+    assert either(f"{rest}.getFillColor().getRGB() & 0xffffff") == 0xFF40A0
+    either("img.setRoi(0, 0, 128, 64)")
+    segment(either, fake, "slices=1-2 selection")
+    assert either(BOUNDS) == [[1, 0, 128], [2, 0, 128]]
+
+
+def test_layers_of_other_frames_stay(either, fake):
+    either("img = ij.IJ.createImage('skin', '8-bit ramp', 128, 64, 6)")
+    either("img.setDimensions(1, 3, 2); img.setOpenAsHyperStack(True); img.show()")
+    for frame in (1, 2, 2):
+        either(f"img.setPosition(1, 1, {frame})")
+        segment(either, fake)
+    assert either(f"sorted([r.getTPosition(), r.getZPosition()] for r in {OURS})") == [
+        [frame, z] for frame in (1, 2) for z in (1, 2, 3)
+    ]
+
+
 @pytest.mark.parametrize(
     ("setup", "words"),
     [

@@ -83,12 +83,12 @@ def _set_position(roi: Any, stack: Stack, index: int) -> None:
         roi.setPosition(stack.stack_index(index))
 
 
-def paint(stack: Stack, rois: Iterable[Any], style: Style) -> int:
-    """Lay ROIs over an image in place of our earlier ones; return how many. All appear at once."""
+def paint(stack: Stack, region: Region, rois: Iterable[Any], style: Style) -> int:
+    """Lay ROIs over a region in place of our earlier ones; return how many. All appear at once."""
     image = stack.image
     old = image.getOverlay()
     fresh = JClass("ij.gui.Overlay")() if old is None else old.create()
-    for roi in users_own(old):
+    for roi in _beside(old, stack, region):
         fresh.add(roi)
     count = 0
     for roi in rois:
@@ -99,6 +99,36 @@ def paint(stack: Stack, rois: Iterable[Any], style: Style) -> int:
         count += 1
     image.setOverlay(fresh)
     return count
+
+
+def _beside(overlay: Any, stack: Stack, region: Region) -> Iterator[Any]:
+    """Yield what stays of an overlay when a region is segmented: the user's own, and ours beside the region."""
+    box = JClass("java.awt.Rectangle")(region.x, region.y, region.width, region.height)
+    for roi in _rois(overlay):
+        if roi.getProperty(TAG) is None or not _on_slices(roi, stack, region) or not roi.getBounds().intersects(box):
+            yield roi
+        elif (rest := _cut(roi, box)) is not None:
+            yield rest
+
+
+def _on_slices(roi: Any, stack: Stack, region: Region) -> bool:
+    """Whether an ROI is seen on a slice of a region."""
+    place = place_of(roi, stack)
+    index = stack.index_of(place)
+    if index is None:
+        return True
+    here = zip(place, stack.position(index), strict=True)
+    return region.first <= index < region.last and all(own in (0, shown) for own, shown in here)
+
+
+def _cut(roi: Any, box: Any) -> Any:
+    """Return an ROI of ours without what lies in a rectangle; None when nothing is left."""
+    shape = JClass("ij.gui.ShapeRoi")
+    rest = shape(roi).not_(shape(JClass("ij.gui.Roi")(box)))
+    if rest is None or rest.getBounds().isEmpty():
+        return None
+    rest.setProperty(TAG, roi.getProperty(TAG))
+    return _like(rest, roi)
 
 
 def dress(roi: Any, style: Style) -> None:
@@ -180,14 +210,18 @@ def _with_handles(roi: Any) -> Any:
     """Return a polygon that can be dragged by its corners instead of a traced outline, which cannot."""
     if int(roi.getType()) != TRACED:
         return roi
-    polygon = JClass("ij.gui.PolygonRoi")(roi.getFloatPolygon(), POLYGON)
-    polygon.setName(roi.getName())
-    polygon.copyAttributes(roi)
+    return _like(JClass("ij.gui.PolygonRoi")(roi.getFloatPolygon(), POLYGON), roi)
+
+
+def _like(made: Any, roi: Any) -> Any:
+    """Give a new ROI the name, the look and the slice of another one; return it."""
+    made.setName(roi.getName())
+    made.copyAttributes(roi)
     if roi.hasHyperStackPosition():
-        polygon.setPosition(roi.getCPosition(), roi.getZPosition(), roi.getTPosition())
+        made.setPosition(roi.getCPosition(), roi.getZPosition(), roi.getTPosition())
     else:
-        polygon.setPosition(roi.getPosition())
-    return polygon
+        made.setPosition(roi.getPosition())
+    return made
 
 
 def manager_rois() -> list[Any]:
@@ -213,10 +247,10 @@ def covers_area(roi: Any) -> bool:
     return bool(roi.isArea()) or int(roi.getType()) in LINES
 
 
-def exported(roi: Any) -> int | None:
+def exported(roi: Any) -> str | None:
     """Return the fingerprint that an ROI had when it was exported; None when somebody drew it."""
     value = roi.getProperty(EXPORTED)
-    return None if value is None else int(value)
+    return None if value is None else str(value)
 
 
 def encoded(roi: Any, index: int) -> bytes:
@@ -236,11 +270,6 @@ def _bare(roi: Any) -> Any:
     bare = JClass("ij.gui.ShapeRoi")(roi)
     bare.setPosition(0)
     return bare
-
-
-def users_own(overlay: Any) -> list[Any]:
-    """Return the ROIs of an overlay that are not ours."""
-    return [roi for roi in _rois(overlay) if roi.getProperty(TAG) is None]
 
 
 def ours(overlay: Any) -> list[Any]:

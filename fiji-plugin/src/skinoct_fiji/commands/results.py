@@ -24,7 +24,7 @@ def show(stack: Stack, region: Region, options: SegmentOptions, answer: Answer) 
     style = overlays.Style(options.opacity, COLORS[options.color], filled=options.show != "layer outlines")
     classes = ("dej",) if options.show == "DEJ band" else None
     rois = (overlays.place(roi, stack, region) for roi in overlays.decode(answer.content, classes))
-    if overlays.paint(stack, rois, style) == 0:
+    if overlays.paint(stack, region, rois, style) == 0:
         return f"no DEJ was found in {slices} slices of '{stack.title}' (model {answer.model})"
     return done
 
