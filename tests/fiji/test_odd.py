@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from skinoct.tomogram import read_tomogram
+
 from .fake_server import answer
 
 pytestmark = pytest.mark.imagej
@@ -153,6 +155,35 @@ def test_gray_values_of_a_palette_are_sent(either, fake):
     sent = tifffile.imread(io.BytesIO(fake.bodies[-1]))
     expected = either("[int(img.getStack().getProcessor(2).get(x, 5)) for x in range(60)]")
     np.testing.assert_array_equal(sent[1, 5], expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_file_in_which_white_is_zero_is_sent_as_the_server_reads_it(either, fake, tmp_path, dtype):
+    path = tmp_path / "skin.tif"
+    voxels = np.arange(3 * 40 * 60).reshape(3, 40, 60).astype(dtype)
+    tifffile.imwrite(path, voxels, photometric="miniswhite", metadata=None)
+    expected = read_tomogram(path).voxels[0:3]
+    either(f"img = ij.IJ.openImage({str(path)!r}); img.show()")
+    assert either("img.isInvertedLut()")
+    row = "[int(img.getStack().getProcessor(1).get(x, 3)) for x in range(60)]"
+    before = either(row)
+    run(either, "Segment skin", f"server={fake.url}")
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(fake.bodies[-1])), expected)
+    either("img.setRoi(10, 5, 20, 30)")
+    run(either, "Segment skin", f"server={fake.url} slices=2 selection")
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(fake.bodies[-1])), expected[1, 5:35, 10:30])
+    assert either(row) == before
+
+
+def test_inverted_lut_of_imagej_is_only_a_way_of_looking(either, fake, make_tiff, tmp_path):
+    path = tmp_path / "skin.tif"
+    path.write_bytes(make_tiff(3, 40, 60))
+    voxels = read_tomogram(path).voxels[0:3]
+    either(f"img = ij.IJ.openImage({str(path)!r}); ij.IJ.run(img, 'Invert LUT', '')")
+    either(f"ij.IJ.saveAs(img, 'Tiff', {str(path)!r}); img = ij.IJ.openImage({str(path)!r}); img.show()")
+    assert either("img.isInvertedLut() and img.getOriginalFileInfo().whiteIsZero")
+    run(either, "Segment skin", f"server={fake.url}")
+    np.testing.assert_array_equal(tifffile.imread(io.BytesIO(fake.bodies[-1])), voxels)
 
 
 def test_queue_and_time_left_are_told_and_escape_leaves_the_queue(either, fake):

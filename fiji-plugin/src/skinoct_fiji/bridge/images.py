@@ -18,6 +18,8 @@ MICROMETERS = {
     "inch": 25400.0, "in": 25400.0,
 }  # fmt: skip
 GRAY8, GRAY16, GRAY32, COLOR_256, COLOR_RGB = range(5)
+UNSIGNED = {0: GRAY8, 2: GRAY16}
+"""Types of ``ij.io.FileInfo`` whose numbers begin at 0, and the type of the image that they open as."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Stack:
         self.hyperstack = bool(image.isHyperStack())
         self._shown = (int(image.getC()), int(image.getZ()), int(image.getT()))
         self.width, self.height = int(image.getWidth()), int(image.getHeight())
+        self._inverted = _is_inverted(image)
         self._id = int(image.getID())
         self._listed = self._in_list()
 
@@ -117,7 +120,8 @@ class Stack:
         if pixels is None:
             raise ImageError(f"'{self.title}' was closed while it was being read. Nothing was changed.")
         plane = np.asarray(pixels).view(self.dtype).reshape(self.height, self.width)
-        return plane[region.y : region.y + region.height, region.x : region.x + region.width]
+        part = plane[region.y : region.y + region.height, region.x : region.x + region.width]
+        return np.invert(part) if self._inverted else part
 
     def pixel_size_um(self) -> PixelSize | None:
         """Return the calibration in micrometers, None for an image in pixels."""
@@ -138,6 +142,17 @@ class Stack:
     def closed(self) -> bool:
         """Whether the user closed the image since this was made; an image that never had a window is not."""
         return self._listed and not self._in_list()
+
+
+def _is_inverted(image: Any) -> bool:
+    """Whether 0 is white in the file of an image: its contrast is then inverted, as ``skinoct.tomogram`` reads it.
+
+    In ImageJ's own files an inverted LUT is only a way of looking.
+    """
+    info = image.getOriginalFileInfo()
+    if info is None or not info.whiteIsZero or str(info.description).startswith("ImageJ="):
+        return False
+    return UNSIGNED.get(int(info.fileType)) == int(image.getType()) and bool(image.isInvertedLut())
 
 
 def _slice_axis(lengths: tuple[int, int, int]) -> int:
