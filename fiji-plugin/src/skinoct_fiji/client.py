@@ -136,7 +136,8 @@ class Request:
     """None: the server's default."""
     decode: str = "ordered"
     pixel_size_um: float | None = None
-    """None: from the file's own calibration, else the model's."""
+    """None: the file's own calibration; without one the scale at which the network is surest is used, and no lengths
+    are measured."""
     accept: str = "image/tiff"
     """Media type: image/tiff, application/x-npy, application/zip, application/json or text/csv."""
 

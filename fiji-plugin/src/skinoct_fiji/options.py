@@ -45,7 +45,8 @@ class SegmentOptions:
     slices: str = "all"
     """``all``, or a range such as ``10-40``, or one slice; counted from 1 as ImageJ does."""
     pixel_size: float = 0.0
-    """Micrometers; 0 takes the image's calibration, else the model's own."""
+    """Micrometers; 0 takes the image's calibration; without one the scale at which the network is surest is used, and
+    no lengths are measured."""
     selection: bool = False
     """Segment only the selected rectangle."""
     measure: bool = False
