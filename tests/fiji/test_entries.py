@@ -143,6 +143,32 @@ def test_slices_are_offered_for_review_the_least_certain_first(either, fake):
     assert [float(row["confidence"]) for row in rows] == pytest.approx([0.2, 0.4, 0.6, 0.7, 0.8, 0.9])
 
 
+def test_dots_per_inch_are_no_pixel_size_and_the_cure_can_be_followed(either, fake):
+    """Of a picture at 300 dpi: in the dialog, in a macro and under Image > Properties."""
+    open_stack(either)
+    either("ij.IJ.run(img, 'Properties...', 'unit=inch pixel_width=0.0033333 pixel_height=0.0033333 voxel_depth=1')")
+    for command in ("Segment skin", "Measure DEJ", "Export layers to ROI Manager"):
+        code = f'run("{command}", "server={fake.url}");'
+        sentence = " ".join(either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
+        assert "The calibration of 'skin' says that a pixel is 84.7 um wide" in sentence
+        assert "0.1 to 10 um" in sentence
+        assert "Image > Properties" in sentence
+        assert "pixel_size=0.9 " in sentence
+    assert fake.bodies == []
+    run(either, "Segment skin", f"server={fake.url} pixel_size=0.9")
+    assert "pixel_size_um=0.9" in fake.queries[-1]
+    for command in ("Segment skin", "Measure DEJ"):
+        either("ij.IJ.selectWindow('skin')")
+        either.choose("Plugins", "Skin", command)
+        either.until(f"any('84.7 um' in t for t in window({command!r}) and texts({command!r}) or ())")
+        either.type(command, "Pixel size", "0.8")
+        either.ok(command)
+        either.until("'done' in status() or 'measured' in status()")
+    assert "pixel_size_um=0.8" in fake.queries[-1]
+    either("ij.IJ.run(img, 'Properties...', 'unit=um pixel_width=0.9 pixel_height=0.9 voxel_depth=0.9')")
+    run(either, "Export layers to ROI Manager", f"server={fake.url}")
+
+
 def test_label_stack_and_confidence_open_beside_the_image(either, fake):
     open_stack(either)
     run(either, "Segment skin", f"server={fake.url} show=[label stack]")

@@ -10,10 +10,12 @@ from importlib import resources
 
 import pytest
 
+from skinoct import grid
 from skinoct.errors import Cancelled, OptionError
 from skinoct_fiji import __version__
 from skinoct_fiji.app import ENTRIES
 from skinoct_fiji.batch import segment_folder, target_of
+from skinoct_fiji.bridge import images
 from skinoct_fiji.bridge.jvm import find_installation
 from skinoct_fiji.cli import main
 from skinoct_fiji.client import Request, ServerClient, UnreachableError, Watcher
@@ -328,6 +330,15 @@ def test_doctor_tells_both_versions(fake):
     assert first.text == f"skinoct-fiji {__version__}"
     assert last.good
     assert f"skinoct-server 9.8.7 (this is {__version__}; both speak version 1)" in last.text
+
+
+def test_plugin_and_network_mean_the_same_pixels():
+    """The plugin cannot import the network's side, which needs torch."""
+    assert images.PLAUSIBLE_UM == grid.PLAUSIBLE_UM
+    source = next(script.content.decode() for script in scripts() if script.target.name == "images.bsh")
+    numbers = re.search(r"SKIN_PLAUSIBLE = new double\[\] \{ (.+), (.+) \}", source)
+    assert numbers is not None
+    assert tuple(map(float, numbers.groups())) == grid.PLAUSIBLE_UM
 
 
 def test_results_of_an_odd_title_stay_inside_their_folder(tmp_path):

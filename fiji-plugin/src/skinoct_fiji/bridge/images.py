@@ -18,6 +18,8 @@ MICROMETERS = {
     "inch": 25400.0, "in": 25400.0,
 }  # fmt: skip
 GRAY8, GRAY16, GRAY32, COLOR_256, COLOR_RGB = range(5)
+PLAUSIBLE_UM = (0.1, 10.0)
+"""Pixels that an optical tomogram can have, as in ``skinoct.grid``; the dots per inch of a picture are none."""
 UNSIGNED = {0: GRAY8, 2: GRAY16}
 """Types of ``ij.io.FileInfo`` whose numbers begin at 0, and the type of the image that they open as."""
 
@@ -135,6 +137,12 @@ class Stack:
             x=float(calibration.pixelWidth) * unit,
             z=depth if depth > 0 else None,
         )
+
+    def implausible_um(self) -> float | None:
+        """Return the calibration of a pixel that no optical tomogram has, None when there is nothing odd about it."""
+        size = self.pixel_size_um()
+        edges = (size.y, size.x) if size else ()
+        return next((edge for edge in edges if not PLAUSIBLE_UM[0] <= edge <= PLAUSIBLE_UM[1]), None)
 
     def _in_list(self) -> bool:
         return JClass("ij.WindowManager").getImage(self._id) is not None

@@ -94,9 +94,7 @@ def _options(run: Run, stack: Stack) -> MeasureOptions:
         dialogs.Check("profile", "Plot thickness over slices", False),
         dialogs.Text("csv", "CSV file (empty: none)", "", 28),
     ]
-    if stack.pixel_size_um() is None:
-        fields.append(dialogs.Note("This image has no pixel size: without one nothing can be told in micrometers."))
-        fields.append(dialogs.Number("pixel_size", "Pixel size", 0.0, 3, "um"))
+    fields += work.pixel_size_fields(stack, "without one nothing can be told in micrometers")
     if note:
         fields.append(dialogs.Note(note))
     values = dialogs.ask(LABEL, fields)

@@ -86,9 +86,7 @@ def _dialog(ij: Gateway, stack: Stack, last: SegmentOptions) -> SegmentOptions:
     ]
     if stack.rectangle() is not None:
         fields.append(dialogs.Check("selection", "Only the selected rectangle", True))
-    if stack.pixel_size_um() is None:
-        fields.append(dialogs.Note("This image has no pixel size. Give it, or leave 0 for the model's own."))
-        fields.append(dialogs.Number("pixel_size", "Pixel size", 0.0, 3, "um"))
+    fields += work.pixel_size_fields(stack, "with 0 the network chooses a scale, and no lengths are measured")
     fields.append(dialogs.Check("measure", "Measure the DEJ", last.measure))
     values = dialogs.ask(LABEL, fields)
     if values is None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from skinoct.errors import OptionError
 from skinoct.tomogram import write_tomogram
-from skinoct_fiji.bridge.images import Region, RegionVoxels, Stack
+from skinoct_fiji.bridge import dialogs
+from skinoct_fiji.bridge.images import PLAUSIBLE_UM, Region, RegionVoxels, Stack
 from skinoct_fiji.client import Answer, Progress, RefusedError, Request, ServerClient, Watcher
+from skinoct_fiji.failures import ImageError
 from skinoct_fiji.front import Run
 from skinoct_fiji.options import DEFAULT_MODEL, SegmentOptions
 from skinoct_fiji.settings import api_key
@@ -51,8 +53,37 @@ def region_of(stack: Stack, options: SegmentOptions) -> Region:
     return replace(region, x=x, y=y, width=width, height=height)
 
 
+def check_scale(stack: Stack, options: SegmentOptions) -> None:
+    """Refuse the calibration of a picture rather than of a tomogram, unless the options give another."""
+    odd = stack.implausible_um()
+    if odd is not None and not options.pixel_size:
+        raise ImageError(
+            f"The calibration of '{stack.title}' says that a pixel is {odd:.3g} um wide, but optical skin tomograms have "
+            f"{PLAUSIBLE_UM[0]:g} to {PLAUSIBLE_UM[1]:g} um. Give the true one under Image > Properties; Segment skin and "
+            "Measure DEJ also take it as their pixel size (pixel_size=0.9 in a macro, say)."
+        )
+
+
+def pixel_size_fields(stack: Stack, without: str) -> list[dialogs.Field]:
+    """Return the fields that ask for a pixel size where an image has none, or none that a tomogram can have.
+
+    Parameters
+    ----------
+    without : str
+        What happens without one.
+    """
+    odd = stack.implausible_um()
+    if stack.pixel_size_um() is not None and odd is None:
+        return []
+    note = f"This image has no pixel size: {without}."
+    if odd is not None:
+        note = f"The calibration of this image says that a pixel is {odd:.3g} um wide, which no tomogram has. Give the true one."
+    return [dialogs.Note(note), dialogs.Number("pixel_size", "Pixel size", 0.0, 3, "um")]
+
+
 def obtain(run: Run, stack: Stack, region: Region, options: SegmentOptions, accepts: Sequence[str]) -> list[Answer]:
     """Return answers for a region of an image, one per media type; it is sent only if the server needs it."""
+    check_scale(stack, options)
     with ServerClient(options.server, api_key(run.ij)) as client:
         client.hello()
         known = _recall(stack, region, options)
