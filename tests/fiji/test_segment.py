@@ -165,6 +165,25 @@ def test_help_settings_and_colors_can_be_used_meanwhile(either, fake):
     assert either(f"len({OURS})") == 2
 
 
+def test_click_beside_a_macro_does_not_take_its_options(either, fake):
+    """Nor its image; and the macro goes on."""
+    open_stack(either)
+    segment(either, fake, "slices=1-2")
+    either("shown = img; img = ij.IJ.createImage('other', '8-bit ramp', 128, 64, 6); img.show()")
+    fake.slices_per_second = 0.01
+    macro(either, f'run("Segment skin", "server={fake.url}"); return "done";')
+    either.until("'slice 0 of 6' in status()")
+    either("ij.IJ.selectWindow('skin')")
+    either.choose("Plugins", "Skin", "Layer display...")
+    either.until("window('Layer display...') is not None")
+    either.type("Layer display...", "Opacity", "80")
+    either.until(f"[r.getFillColor().getAlpha() for r in {OURS.replace('img', 'shown')}] == [204, 204]")
+    either.ok("Layer display...")
+    fake.slices_per_second = 1000.0
+    assert finished(either) == "done"
+    assert either(f"len({OURS})") == 6
+
+
 def test_result_goes_to_the_image_it_was_asked_for(either, fake):
     open_stack(either)
     fake.slices_per_second = 4.0
