@@ -150,20 +150,23 @@ def test_dots_per_inch_are_no_pixel_size_and_the_cure_can_be_followed(either, fa
     for command in ("Segment skin", "Measure DEJ", "Export layers to ROI Manager"):
         code = f'run("{command}", "server={fake.url}");'
         sentence = " ".join(either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
-        assert "The calibration of 'skin' says that a pixel is 84.7 um wide" in sentence
+        assert "The calibration of 'skin' says that a pixel is 84.67 um wide" in sentence
         assert "0.1 to 10 um" in sentence
         assert "Image > Properties" in sentence
         assert "pixel_size=0.9 " in sentence
     assert fake.bodies == []
     run(either, "Segment skin", f"server={fake.url} pixel_size=0.9")
     assert "pixel_size_um=0.9" in fake.queries[-1]
-    for command in ("Segment skin", "Measure DEJ"):
-        either("ij.IJ.selectWindow('skin')")
+    for command, done in (
+        ("Segment skin", f"len({OURS}) == 6 and 'done' in status()"),
+        ("Measure DEJ", "'measured' in status()"),
+    ):
+        either("ij.IJ.selectWindow('skin'); img.setOverlay(None)")
         either.choose("Plugins", "Skin", command)
-        either.until(f"any('84.7 um' in t for t in window({command!r}) and texts({command!r}) or ())")
+        either.until(f"any('84.67 um' in t for t in window({command!r}) and texts({command!r}) or ())")
         either.type(command, "Pixel size", "0.8")
         either.ok(command)
-        either.until("'done' in status() or 'measured' in status()")
+        either.until(done)
     assert "pixel_size_um=0.8" in fake.queries[-1]
     either("ij.IJ.run(img, 'Properties...', 'unit=um pixel_width=0.9 pixel_height=0.9 voxel_depth=0.9')")
     run(either, "Export layers to ROI Manager", f"server={fake.url}")
@@ -305,6 +308,41 @@ def test_key_is_sent_and_never_recorded(quiet, fake):
     code = f'run("Segment skin", "server={fake.url} slices=1-2");'
     assert "API key" in quiet(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))")
     quiet("ij.remember({'key': ''})")
+
+
+ODD_KEYS = {"curly quotes": "\u201csecret\u201d", "umlaut": "schl\u00fcssel", "two lines": "se\rcret"}
+
+
+@pytest.mark.parametrize("key", ODD_KEYS.values(), ids=ODD_KEYS)
+def test_key_that_can_be_none_is_said(either, fake, key):
+    fake.key = "secret"
+    open_stack(either)
+    either(f"ij.Prefs.set('skinoct.key', {key!r})")
+    code = f'run("Segment skin", "server={fake.url}");'
+    sentence = " ".join(either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
+    assert "The API key holds characters that no key has" in sentence
+    assert "Server settings" in sentence
+    either("ij.Prefs.set('skinoct.key', 'secret' + chr(13) + chr(10))")  # as it is copied with the end of its line
+    run(either, "Segment skin", f"server={fake.url}")
+    assert either(f"len({OURS})") == 6
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1:80OO", "http://:8000", "http://a b", "ftp://a"]
+)
+def test_address_that_can_be_none_is_said(either, fake, address):
+    open_stack(either)
+    code = f'run("Segment skin", "server=[{address}]");'
+    sentence = " ".join(either(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
+    assert f"'{address}' is not the address of a server. Give one like http://127.0.0.1:8000." in sentence
+
+
+def test_address_may_be_typed_in_capitals_or_with_a_slash(either, fake):
+    open_stack(either)
+    for address in (fake.url.replace("http", "HTTP"), fake.url.removeprefix("http://"), f" {fake.url}/ "):
+        run(either, "Segment skin", f"server=[{address}]")
+    assert either(f"len({OURS})") == 6
+    assert len(fake.bodies) == 1
 
 
 def test_help_says_what_to_do(quiet, fake):

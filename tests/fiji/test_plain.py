@@ -220,6 +220,32 @@ def test_fiji_that_cannot_be_changed_is_said(empty_fiji, capsys, monkeypatch):
     assert "cannot be removed (Permission denied). Close Fiji" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("key", ["\u201csecret\u201d", "schl\u00fcssel", "se\rcret"])
+def test_key_that_can_be_none_is_said(fake, tmp_path, make_tiff, monkeypatch, capsys, key):
+    fake.reset()
+    (tmp_path / "a.tif").write_bytes(make_tiff(3, 40, 60))
+    monkeypatch.setenv("SKINOCT_API_KEY", key)
+    assert main(["segment", str(tmp_path), "--out", str(tmp_path / "out"), "--server", fake.url]) == 1
+    assert "no key has, such as curly quotes" in capsys.readouterr().err
+    *_, finding = examine(None, fake.url, key)
+    assert not finding.good
+    assert "SKINOCT_API_KEY" in finding.text
+
+
+def test_blanks_around_a_key_do_not_count(fake):
+    fake.reset()
+    fake.key = "secret"
+    with ServerClient(fake.url, " secret\r\n") as client:
+        client.check()
+    fake.reset()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1:80OO", "http://:8000", "ftp://a", ""])
+def test_address_that_can_be_none_is_said(address):
+    with pytest.raises(OptionError, match="is not the address of a server. Give one like"):
+        ServerClient(address)
+
+
 def test_server_without_https_is_said(fake):
     address = fake.url.replace("http:", "https:")
     with ServerClient(address) as client, pytest.raises(UnreachableError, match="Try http:// in its place"):

@@ -196,9 +196,14 @@ class ServerClient:
     url : str
         Address such as ``http://127.0.0.1:8000``; ``http://`` may be left out.
     key : str, optional
-        API key, sent as ``Authorization: Bearer``.
+        API key, sent as ``Authorization: Bearer``; blanks around it do not count.
     patience : float
         Seconds to go on asking a server that is full or restarting before giving up.
+
+    Raises
+    ------
+    OptionError, WrongKeyError
+        When that cannot be an address, or a key.
     """
 
     def __init__(
@@ -211,6 +216,7 @@ class ServerClient:
     ) -> None:
         self.url = _address(url)
         self.patience = patience
+        key = _checked_key(key or "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(120.0, connect=5.0)
         self._http = httpx.Client(
@@ -448,13 +454,27 @@ def _address(url: str) -> str:
     text = url.strip().rstrip("/")
     if "://" not in text:
         text = f"http://{text}"
+    scheme, mark, rest = text.partition("://")
+    text = f"{scheme.lower()}{mark}{rest}"
     try:
         parsed = httpx.URL(text)
-    except httpx.InvalidURL:
-        parsed = httpx.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise OptionError(f"'{url}' is not the address of a server. Give one like {DEFAULT_SERVER}.")
+        port = 80 if parsed.port is None else parsed.port
+    except (httpx.InvalidURL, ValueError):
+        parsed, port = httpx.URL(""), 0
+    if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < port < 65536:
+        raise OptionError(f"'{url.strip()}' is not the address of a server. Give one like {DEFAULT_SERVER}.")
     return text
+
+
+def _checked_key(key: str) -> str:
+    """Return an API key as it is sent; what was pasted may have a line end, or quotes that no key has."""
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise WrongKeyError(
+            "The API key holds characters that no key has, such as curly quotes. Copy it again and enter it under Plugins "
+            "> Skin > Server settings, or in SKINOCT_API_KEY."
+        )
+    return key
 
 
 def _as_file(image: Image) -> Path | bytes:
