@@ -17,7 +17,7 @@ from skinoct_fiji.options import to_macro
 
 pytestmark = pytest.mark.imagej
 
-NAMES = {"labels.tif", "RoiSet.zip", "measurements.csv", "measurements.json"}
+NAMES = {"labels.tif", "RoiSet.zip", "measurements.csv", "input.json", "measurements.json"}
 LOOP = """
 setBatchMode(true);
 folder = "{folder}/";
@@ -70,9 +70,158 @@ def test_entry_and_macro_loop_give_the_files_of_the_command_line(either, live_se
     loop = LOOP.format(folder=folder, url=live_server.url, out=tmp_path / "loop")
     assert either(f"str(ij.IJ.runMacro({loop!r}))") == "3"
     assert files(tmp_path / "loop") == expected
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "loop").rglob("*.*")}
-    assert either(f"str(ij.IJ.runMacro({loop!r}))") == "3"
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "loop").rglob("*.*")} == before
+    for name in ("loop", "line"):  # what was finished by whatever way is finished
+        loop = LOOP.format(folder=folder, url=live_server.url, out=tmp_path / name)
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / name).rglob("*.*")}
+        assert either(f"str(ij.IJ.runMacro({loop!r}))") == "3"
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / name).rglob("*.*")} == before
+    either(f"ij.IJ.runMacro({code.replace(str(tmp_path / 'entry'), str(tmp_path / 'loop'))!r})")
+    assert [row[1] for row in summary(tmp_path / "loop")[1:]] == ["skipped"] * 3
+
+
+OURS = "[r for r in (img.getOverlay().toArray() if img.getOverlay() else []) if r.getProperty('skinoct')]"
+
+
+def open_image(session, path):
+    session(f"img = ij.IJ.openImage({str(path)!r}); img.show()")
+
+
+def run(session, command, options):
+    code = f'run("{command}", "{options}"); return "done";'
+    assert session(f"str(ij.IJ.runMacro({code!r}))") == "done"
+
+
+def sentence(session, command, options):
+    """Return the error that a macro ends with, however it is broken into lines."""
+    code = f'run("{command}", "{options}");'
+    return " ".join(session(f"str(JClass('ij.macro.Interpreter')().eval({code!r}))").split())
+
+
+@pytest.fixture
+def patients(tmp_path, make_tiff):
+    """Two recordings of one name, size and scanner."""
+    for seed, name in enumerate(("p1", "p2"), 1):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tomogram.tif").write_bytes(make_tiff(4, 40, 60, seed=seed))
+    return tmp_path / "p1" / "tomogram.tif", tmp_path / "p2" / "tomogram.tif"
+
+
+def test_no_patient_gets_the_results_of_another(either, fake, patients, tmp_path):
+    one, other = patients
+    out = tmp_path / "out"
+    open_image(either, one)
+    run(either, "Segment skin", f"server={fake.url} save=[{out}]")
+    before = files(out)
+    either("img.close()")
+    open_image(either, other)
+    words = sentence(either, "Segment skin", f"server={fake.url} save=[{out}]")
+    assert f"{out / 'tomogram.tif'} holds the results of another image than 'tomogram.tif'" in words
+    assert "Give another folder for the results" in words
+    assert either("img.getOverlay()") is None
+    assert files(out) == before
+    code = f"folder=[{other.parent}] out=[{out}] server={fake.url}"
+    run(either, "Segment folder...", code)
+    (row,) = csv.DictReader((out / "summary.csv").read_text().splitlines())
+    assert row["state"] == "failed"
+    assert f"holds the results of another image than {other}" in row["detail"]
+    assert files(out) == before
+    assert len(fake.bodies) == 1
+
+
+def test_finished_results_are_shown_without_a_server(either, fake, patients, tmp_path):
+    open_image(either, patients[0])
+    run(either, "Segment skin", f"server={fake.url} save=[{tmp_path / 'out'}]")
+    either("img.close()")
+    open_image(either, patients[0])
+    nowhere = f"server=http://127.0.0.1:9 save=[{tmp_path / 'out'}]"
+    run(either, "Segment skin", nowhere)
+    assert either(f"[r.getPosition() for r in {OURS}]") == [1, 2, 3, 4]
+    either.until("'finished earlier' in status()")
+    run(either, "Segment skin", f"{nowhere} show=[all layers] measure")
+    assert either(f"len({OURS})") == 16
+    assert either("JClass('ij.measure.ResultsTable').getResultsTable('DEJ measurements').size()") == 1
+    either("ij.IJ.selectWindow('tomogram.tif')")
+    run(either, "Segment skin", f"{nowhere} show=[label stack]")
+    assert either("ij.WindowManager.getImage('tomogram.tif layers').getStackSize()") == 4
+    (tmp_path / "out" / "tomogram.tif" / "RoiSet.zip").unlink()
+    either("ij.IJ.selectWindow('tomogram.tif')")
+    words = sentence(either, "Segment skin", nowhere)
+    assert f"The results in {tmp_path / 'out' / 'tomogram.tif'} cannot be read. Move it away" in words
+
+
+OTHERS = {
+    "part": ("slices=1-2", "another image than 'tomogram.tif'"),
+    "model": ("model=other", "of the model phantom-v1, and other is asked for"),
+    "pixel size": ("pixel_size=0.5", "at a pixel size of 0.9 um, and 0.5 um is asked for"),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), OTHERS.values(), ids=OTHERS)
+def test_finished_results_of_another_question_are_said(either, fake, patients, tmp_path, options, words):
+    open_image(either, patients[0])
+    out = f"server={fake.url} save=[{tmp_path / 'out'}]"
+    run(either, "Segment skin", out)
+    assert words in sentence(either, "Segment skin", f"{out} {options}")
+    run(either, "Segment skin", out)
+    assert len(fake.bodies) == 1
+
+
+def test_finished_results_of_an_image_that_was_edited_are_said(either, fake, patients, tmp_path):
+    """Of a file, and of an image that is none."""
+    open_image(either, patients[0])
+    for out in (tmp_path / "file", tmp_path / "duplicate"):
+        run(either, "Segment skin", f"server={fake.url} save=[{out}]")
+        run(either, "Segment skin", f"server={fake.url} save=[{out}]")
+        either("ij.IJ.run(img, 'Add...', 'value=1 stack')")
+        assert "another image than" in sentence(either, "Segment skin", f"server={fake.url} save=[{out}]")
+        either(
+            "_copy = img.duplicate(); img.changes = False; img.close(); img = _copy; img.setTitle('copy'); img.show()"
+        )
+    assert len(fake.bodies) == 2
+
+
+def test_result_is_never_put_together_from_two(either, fake, patients, tmp_path):
+    """As when somebody removed the measures of one model, and another one is the default now."""
+    target = tmp_path / "out" / "tomogram.tif"
+    options = f"folder=[{patients[0].parent}] out=[{tmp_path / 'out'}] server={fake.url}"
+    run(either, "Segment folder...", options)
+    whole = files(tmp_path / "out")
+    (target / "measurements.json").unlink()
+    run(either, "Segment folder...", options)  # a process that was killed: what it had written is kept
+    assert files(tmp_path / "out") == whole
+    for name in ("measurements.csv", "measurements.json"):
+        (target / name).unlink()
+    (target / "labels.tif").write_bytes(b"of another model")
+    run(either, "Segment folder...", options)
+    (row,) = csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines())
+    assert row["state"] == "failed"
+    assert f"{target / 'labels.tif'} is there already and is of another result. Move {target} away" in row["detail"]
+    assert (target / "labels.tif").read_bytes() == b"of another model"
+    assert not (target / "measurements.csv").exists()
+    assert not (target / "measurements.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"patient,age\n7,55\n", b""])
+def test_table_of_the_users_is_not_overwritten(either, fake, patients, tmp_path, content):
+    table = tmp_path / "out" / "summary.csv"
+    table.parent.mkdir()
+    table.write_bytes(content)
+    (table.parent / "summary.partial").write_bytes(content)
+    options = f"folder=[{patients[0].parent}] out=[{table.parent}] server={fake.url}"
+    words = sentence(either, "Segment folder...", options)
+    assert f"{table} is not a summary of skinoct and is not overwritten" in words
+    assert fake.bodies == []
+    table.rename(table.with_suffix(".txt"))
+    for _ in range(2):
+        run(either, "Segment folder...", options)
+    assert table.read_text().startswith("tomogram,state,detail")
+    assert (table.parent / "summary.partial").read_bytes() == content
+    assert sorted(path.name for path in table.parent.iterdir()) == [
+        "summary.csv",
+        "summary.partial",
+        "summary.txt",
+        "tomogram.tif",
+    ]
 
 
 def test_macro_without_a_window_gives_the_files_of_the_command_line(live_server, folder, tmp_path, imagej_jar):

@@ -461,7 +461,8 @@ def _address(url: str) -> str:
         port = 80 if parsed.port is None else parsed.port
     except (httpx.InvalidURL, ValueError):
         parsed, port = httpx.URL(""), 0
-    if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < port < 65536:
+    good = parsed.scheme in ("http", "https") and parsed.host and 0 < port < 65536
+    if not good or any(letter.isspace() for letter in text):
         raise OptionError(f"'{url.strip()}' is not the address of a server. Give one like {DEFAULT_SERVER}.")
     return text
 
@@ -471,8 +472,8 @@ def _checked_key(key: str) -> str:
     key = key.strip()
     if not (key.isascii() and key.isprintable()):
         raise WrongKeyError(
-            "The API key holds characters that no key has, such as curly quotes. Copy it again and enter it under Plugins "
-            "> Skin > Server settings, or in SKINOCT_API_KEY."
+            "The API key holds characters that no key has, such as curly quotes. Copy it again and enter it under "
+            "Plugins > Skin > Server settings, or in SKINOCT_API_KEY."
         )
     return key
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,14 @@ class Stack:
     def whole(self) -> Region:
         """Return all of the image."""
         return Region(0, self.count, 0, 0, self.width, self.height)
+
+    def file(self) -> Path | None:
+        """Return the file that an image shows as a whole and unchanged; None for any other image."""
+        info = self.image.getOriginalFileInfo()
+        if info is None or self.image.changes or self.count != int(self.image.getStackSize()):
+            return None
+        path = Path(str(info.directory or "")) / str(info.fileName or "")
+        return path if self.title == path.name and path.is_file() else None
 
     def rectangle(self) -> tuple[int, int, int, int] | None:
         """Return x, y, width and height of the selected rectangle inside the image, or None."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from skinoct.errors import OptionError
 from skinoct_fiji import batch
 from skinoct_fiji.bridge import dialogs
 from skinoct_fiji.bridge.gateway import Gateway
-from skinoct_fiji.bridge.images import Stack
-from skinoct_fiji.client import ServerClient, ServerError, parse_json
+from skinoct_fiji.bridge.images import Region, Stack
+from skinoct_fiji.client import Answer, ServerClient, ServerError, parse_json
 from skinoct_fiji.commands import results, work
 from skinoct_fiji.failures import Declined, ImageError
 from skinoct_fiji.front import Run
@@ -27,6 +28,13 @@ FORMATS = {
     "confidence": work.MAPS,
 }
 """Media type to ask for, by what is shown."""
+ON_DISK = {
+    "DEJ band": "RoiSet.zip",
+    "all layers": "RoiSet.zip",
+    "layer outlines": "RoiSet.zip",
+    "label stack": "labels.tif",
+}
+"""File of a saved result that holds the same; maps of confidence are not saved."""
 
 
 def segment(run: Run) -> None:
@@ -34,9 +42,11 @@ def segment(run: Run) -> None:
     stack = Stack(run.call.image)
     options = options_of(run, stack)
     region = work.region_of(stack, options)
+    work.check_scale(stack, options)
     target = batch.target_of(Path(options.save).expanduser(), stack.title) if options.save else None
-    if target is not None and batch.finished(target):
-        run.status(f"'{stack.title}' was finished earlier, see {target}", 1.0)
+    source = work.source_of(stack, region, options) if target else None
+    if target and source and batch.finished(target, source, f"'{stack.title}'") and options.show in ON_DISK:
+        _show_finished(run, stack, region, options, target)
         return
     saved = list(batch.RESULTS.values()) if target else []
     accepts = [FORMATS[options.show], *([work.JSON] if options.measure else []), *saved]
@@ -51,14 +61,26 @@ def segment(run: Run) -> None:
     sentence = results.show(stack, region, options, answers[0])
     if options.measure:
         results.tables(run.ij, stack, parse_json(answers[1]), answers[1].model, first=region.first)
-    if target is not None:
-        _save(target, [answer.content for answer in answers[-len(saved) :]])
+    if target and source:
+        _save(target, answers[-len(saved) :], source)
     run.status(sentence, 1.0)
 
 
-def _save(target: Path, contents: list[bytes]) -> None:
+def _show_finished(run: Run, stack: Stack, region: Region, options: SegmentOptions, target: Path) -> None:
+    """Show a result that was saved earlier, as if it came from the server."""
     try:
-        batch.store(target, dict(zip(batch.RESULTS, contents, strict=True)))
+        results.show(stack, region, options, batch.stored(target, ON_DISK[options.show]))
+        if options.measure:
+            answer = batch.stored(target, batch.LAST)
+            results.tables(run.ij, stack, parse_json(answer), answer.model, first=region.first)
+    except (OSError, ValueError, BadZipFile) as error:
+        raise OptionError(f"The results in {target} cannot be read. Move it away to have them made again.") from error
+    run.status(f"'{stack.title}' was finished earlier, see {target}", 1.0)
+
+
+def _save(target: Path, answers: list[Answer], source: batch.Source) -> None:
+    try:
+        batch.store(target, dict(zip(batch.RESULTS, answers, strict=True)), source)
     except OSError as error:
         raise OptionError(f"{target} cannot be written ({error.strerror}). Give another folder.") from error
 

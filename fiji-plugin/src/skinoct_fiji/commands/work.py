@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from skinoct.errors import OptionError
 from skinoct.tomogram import write_tomogram
+from skinoct_fiji.batch import Source, file_digest
 from skinoct_fiji.bridge import dialogs
 from skinoct_fiji.bridge.images import PLAUSIBLE_UM, Region, RegionVoxels, Stack
 from skinoct_fiji.client import Answer, Progress, RefusedError, Request, ServerClient, Watcher
@@ -58,9 +62,9 @@ def check_scale(stack: Stack, options: SegmentOptions) -> None:
     odd = stack.implausible_um()
     if odd is not None and not options.pixel_size:
         raise ImageError(
-            f"The calibration of '{stack.title}' says that a pixel is {odd:.3g} um wide, but optical skin tomograms have "
-            f"{PLAUSIBLE_UM[0]:g} to {PLAUSIBLE_UM[1]:g} um. Give the true one under Image > Properties; Segment skin and "
-            "Measure DEJ also take it as their pixel size (pixel_size=0.9 in a macro, say)."
+            f"The calibration of '{stack.title}' says that a pixel is {odd:.4g} um wide, but optical skin tomograms "
+            f"have {PLAUSIBLE_UM[0]:g} to {PLAUSIBLE_UM[1]:g} um. Give the true one under Image > Properties; Segment "
+            "skin and Measure DEJ also take it as their pixel size (pixel_size=0.9 in a macro, say)."
         )
 
 
@@ -77,7 +81,8 @@ def pixel_size_fields(stack: Stack, without: str) -> list[dialogs.Field]:
         return []
     note = f"This image has no pixel size: {without}."
     if odd is not None:
-        note = f"The calibration of this image says that a pixel is {odd:.3g} um wide, which no tomogram has. Give the true one."
+        note = f"The calibration of this image says that a pixel is {odd:.4g} um wide, which no tomogram has."
+        note += " Give the true one."
     return [dialogs.Note(note), dialogs.Number("pixel_size", "Pixel size", 0.0, 3, "um")]
 
 
@@ -86,6 +91,7 @@ def obtain(run: Run, stack: Stack, region: Region, options: SegmentOptions, acce
     check_scale(stack, options)
     with ServerClient(options.server, api_key(run.ij)) as client:
         client.hello()
+        options = replace(options, server=client.url)  # however it was typed
         known = _recall(stack, region, options)
         if known is not None:
             try:
@@ -118,6 +124,27 @@ def _send(run: Run, stack: Stack, region: Region, options: SegmentOptions, clien
 def write(file: Path, stack: Stack, region: Region) -> None:
     """Write a region of an image as a TIFF."""
     write_tomogram(file, RegionVoxels(stack, region), pixel_size_um=stack.pixel_size_um(), axis=stack.axis)
+
+
+def source_of(stack: Stack, region: Region, options: SegmentOptions) -> Source:
+    """Return what a saved result of a region is made from."""
+    size = stack.pixel_size_um()
+    asked = (size.y, size.x) if size else None
+    if options.pixel_size:
+        asked = (options.pixel_size, options.pixel_size)
+    file = stack.file() if region == stack.whole() else None
+    digest = _voxel_digest(stack, region) if file is None else file_digest(file)
+    return Source(digest, None if options.model == DEFAULT_MODEL else options.model, asked)
+
+
+def _voxel_digest(stack: Stack, region: Region) -> str:
+    """Return a SHA-256 of the voxels of a region, big-endian, behind their shape and bits."""
+    kind = np.dtype(stack.dtype)
+    count = region.last - region.first
+    code = hashlib.sha256(f"{count} {region.height} {region.width} {8 * kind.itemsize}\n".encode())
+    for index in range(count):
+        code.update(stack.read(index, region).astype(kind.newbyteorder(">")).tobytes())
+    return code.hexdigest()
 
 
 def _safe(title: str) -> str:
