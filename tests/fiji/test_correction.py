@@ -85,6 +85,16 @@ def test_slice_with_anything_drawn_on_it_is_not_interpolated(either, fake, tmp_p
     assert not labels_of(tmp_path / "p")[2].any()
 
 
+def test_layers_may_be_named_in_other_languages(either, fake, tmp_path):
+    export_and_move(either, fake, [1])
+    for number, name in enumerate(("\u00c9piderme 3", "jonction dermo-e\u0301pidermique", "Lederhaut"), 3):
+        either(f"mine = JClass('ij.gui.Roi')(10, 10, 20, 20); mine.setName({name!r}); mine.setPosition({number})")
+        either("manager.addRoi(mine)")
+    run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p")
+    labels = labels_of(tmp_path / "p")
+    assert [int(labels[z, 15, 15]) for z in (2, 3, 4)] == [Label.EPIDERMIS, Label.DEJ, Label.DERMIS]
+
+
 def test_interpolated_slices_take_the_place_of_the_models(either, fake, tmp_path):
     export_and_move(either, fake, [1, 4])
     run(either, "Save correction for training...", f"folder=[{tmp_path}] name=p interpolate untouched")

@@ -10,8 +10,9 @@ from importlib import resources
 
 import pytest
 
-from skinoct import grid
+from skinoct import grid, labels
 from skinoct.errors import Cancelled, OptionError
+from skinoct.labels import CLASSES, label_from_name
 from skinoct_fiji import __version__
 from skinoct_fiji.app import ENTRIES
 from skinoct_fiji.batch import segment_folder, target_of
@@ -133,6 +134,16 @@ def test_install_and_uninstall_leave_other_files_alone(empty_fiji):
     assert sorted(uninstall(empty_fiji)) == sorted(files)
     assert foreign.read_text() == "// something else"
     assert not (empty_fiji / "lib" / "skinoct").exists()
+
+
+def test_the_scripts_know_the_words_of_the_classes():
+    """Names of ROIs mean the same in both ways in."""
+    text = (resources.files("skinoct_fiji") / "scripts" / "lib" / "layers.bsh").read_text(encoding="utf-8")
+    words = dict(re.findall(r'"([a-z ]+)=([a-z]+)"', text))
+    assert words
+    for word, name in words.items():
+        assert (label_from_name(word), word) == (label_from_name(name), word)
+    assert set(words) | {item.name for item in CLASSES} == set(labels._ALIASES)
 
 
 def test_uninstall_leaves_a_fiji_as_it_was(empty_fiji, capsys):
