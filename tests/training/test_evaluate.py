@@ -139,7 +139,7 @@ def test_a_fine_tune_knows_what_its_start_had_seen(trained: Path, make_data: Mak
     (held,) = load_checkpoint(trained / "net").card.data["held_out"]
     for folder, warnings in ((trained / "data", 2), (Path("data-once"), 1), (Path("data-twice"), 1)):
         assert evaluate("./twice", folder, "--out", f"report-{folder.name}") == 0
-        said = report(f"report-{folder.name}")["warnings"]
+        said = [text for text in report(f"report-{folder.name}")["warnings"] if "pixel size" not in text]
         assert len(said) == warnings
         assert said[0].startswith("Trained on: ")
     assert f"Held out while training: {held}." in report("report-data")["warnings"][1]
