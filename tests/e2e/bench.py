@@ -183,8 +183,8 @@ def measure_http(folder: Path, models: Path | None, repeat: int, counts: list[in
         # The first answers share the processor with what the server prepares once it is ready.
         short = statistics.median(seconds("short.tif") for _ in range(repeat))
         device = httpx.get(f"{url}/readyz", trust_env=False).json()["device"]
-        answer = post(url, folder / "short.tif", "image/tiff")
-    model = f"{answer.headers['X-Skinoct-Model']} ({answer.headers['X-Skinoct-Model-Sha256'][:12]})"
+        default = httpx.get(f"{url}/models", trust_env=False).json()[0]
+    model = f"{default['name']} ({default['weights_sha256'][:12]})"
     at_once = Measured(whole, peak)
     return Served(at_once, start, first, second, by_slices, peaks, large / short, model, device)
 

@@ -40,7 +40,7 @@ def versions() -> str:
 def weights(url: str) -> list[str]:
     """Return a server's models with the beginning of the hash of their weights, the default one first."""
     models = httpx.get(f"{url}/models", trust_env=False, timeout=60).json()
-    return [f"{model['name']} ({model['sha256'][:12]})" for model in models]
+    return [f"{model['name']} ({model['weights_sha256'][:12]})" for model in models]
 
 
 def footer(target: str, arguments: Sequence[str], models: Iterable[str]) -> str:

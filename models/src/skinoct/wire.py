@@ -34,6 +34,8 @@ class ModelInfo(Message):
     name: str
     sha256: str
     """Of all that decides an answer: the weights, and the card's settings for using them."""
+    weights_sha256: str = ""
+    """Of the weights alone, ``model.safetensors``."""
     default: bool
     description: str
     pixel_size_um: float

@@ -241,6 +241,7 @@ def _info(name: str, card: Card) -> ModelInfo:
     return ModelInfo(
         name=name,
         sha256=card.fingerprint,
+        weights_sha256=card.weights_sha256,
         default=False,
         description=card.description,
         pixel_size_um=card.pixel_size_um,
