@@ -32,6 +32,7 @@ from running import Failure, post, running_server, stop_in_order
 
 from skinoct.engines.processor import instruction_set
 from skinoct.errors import SkinoctError
+from skinoct_training.run_folder import processor
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -189,16 +190,6 @@ def measure_http(folder: Path, models: Path | None, repeat: int, counts: list[in
     return Served(at_once, start, first, second, by_slices, peaks, large / short, model, device)
 
 
-def processor() -> str:
-    """Return the name of the CPU."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def row(name: str, measured: Measured, slices: int) -> str:
     """Return a row of the table."""
     network = "" if measured.network_seconds is None else f"{measured.network_seconds:.1f}"
@@ -267,7 +258,7 @@ def report(options: argparse.Namespace, size: int, found: dict[str, Measured], s
         f"- Ready {served.start_seconds:.1f} s after the command; first answer for {min(slices, DIFFERENT)} B-scans "
         f"{served.first_seconds:.2f} s, second {served.second_seconds:.2f} s.",
         "",
-        f"{processor()}, {os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}; "
+        f"{processor()}, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}; "
         f"Python {platform.python_version()}, {versions}; {datetime.now(UTC):%Y-%m-%d}. "
         "Memory end to end is that of all server processes together. Command: `make bench`"
         + ("." if slices == SLICES else f" with `--slices {slices}`."),

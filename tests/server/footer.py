@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 
 import httpx
 import psutil
 
+from skinoct_training.run_folder import processor
+
 PACKAGES = ("skinoct", "skinoct-server", "torch", "openvino", "numpy", "fastapi", "uvicorn")
-
-
-def processor() -> str:
-    """Return the name of the CPU."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def versions() -> str:
@@ -48,7 +38,7 @@ def footer(target: str, arguments: Sequence[str], models: Iterable[str]) -> str:
     memory = psutil.virtual_memory().total / 2**30
     deviating = f" with `{shlex.join(arguments)}`" if arguments else ""
     return (
-        f"{processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}; {versions()}; "
+        f"{processor()}, {memory:.0f} GiB, {platform.system()}; {versions()}; "
         f"{datetime.now(UTC):%Y-%m-%d}. Clients run on the same cores. Weights: {', '.join(models)}. "
         f"Command: `make {target}`{deviating}."
     )

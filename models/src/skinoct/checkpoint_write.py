@@ -71,8 +71,7 @@ def save_checkpoint(folder: str | Path, card: Card, weights: Weights, *, overwri
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint {folder} could not be saved ({error.strerror or error}); make room or choose "
-            "another "
-            "folder. Nothing half-written was left."
+            "another folder. Nothing half-written was left."
         ) from None
     finally:  # also after Ctrl-C; once it is in its place, there is nothing to remove
         shutil.rmtree(partial, ignore_errors=True)

@@ -334,7 +334,7 @@ def _in_space(columns: _Columns, height: Map, smoothing_um: float, prominence_um
     level = surface.smooth(level, known, (smoothing_um / size.z, smoothing_um / size.x))
     step_z, step_x = (max(1, int(smoothing_um / step)) for step in (size.z, size.x))
     coarse, coarse_known = level[::step_z, ::step_x], known[::step_z, ::step_x]
-    area_mm2 = float(coarse_known.sum()) * step_z * size.z * step_x * size.x * 1e-6
+    area_mm2 = _area_mm2(columns)
     papillae = None
     if area_mm2 >= _MIN_AREA_MM2:
         papillae = surface.count_peaks(coarse, coarse_known, prominence_um) / area_mm2
@@ -361,7 +361,7 @@ def _notes(columns: _Columns) -> list[str]:
         )
     elif columns.known.any() and slices < _LEAST_SLICES:
         notes.append(f"Area ratio and papillae need {_LEAST_SLICES} slices or more; here are {slices}.")
-    elif columns.known.any() and _area_mm2(columns.known, columns.size) < _MIN_AREA_MM2:
+    elif columns.known.any() and _area_mm2(columns) < _MIN_AREA_MM2:
         notes.append(f"Papillae are counted on {_MIN_AREA_MM2:g} mm2 or more of DEJ; less is in view.")
     if columns.known.any() and columns.known.sum(axis=1).max() < surface.MIN_COLUMNS:
         notes.append(
@@ -370,5 +370,7 @@ def _notes(columns: _Columns) -> list[str]:
     return notes
 
 
-def _area_mm2(known: Mask, size: PixelSize) -> float:
-    return float(known.sum()) * (size.z or 0.0) * size.x * 1e-6
+def _area_mm2(columns: _Columns) -> float:
+    """Return how much of the DEJ is in view, seen from above; 0 where the distance of slices is unknown."""
+    size = columns.size
+    return float(columns.known.sum()) * size.z * size.x * 1e-6 if size is not None and size.z else 0.0
