@@ -12,6 +12,7 @@ from skinoct.intensity import IntensityConfig
 from skinoct.unet import UNetConfig
 from skinoct_training.augment import AugmentConfig
 from skinoct_training.losses import LossConfig
+from skinoct_training.optimizer import Optimization
 
 
 class TrainConfig(BaseModel):
@@ -40,12 +41,14 @@ class TrainConfig(BaseModel):
     """Crops per step."""
     epoch_images: int | None = Field(default=1024, ge=1)
     """Crops per epoch; None for as many as there are annotated slices."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    optimizer: Optimization = "muon"
+    """What makes a step of a gradient; Muon learns in half the steps that AdamW needs (ADR 15)."""
+    learning_rate: float = Field(default=8e-3, gt=0)
     """Peak of the schedule: a short rise, then a cosine fall to zero."""
     warmup: float = Field(default=0.03, ge=0, lt=1)
     """Share of the training in which the learning rate rises."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    """Decoupled weight decay of AdamW."""
+    """Decoupled weight decay."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Gradients longer than this are shortened."""
     ema_decay: float = Field(default=0.998, ge=0, lt=1)

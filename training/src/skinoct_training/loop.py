@@ -37,6 +37,7 @@ from skinoct_training.distributed import (
 from skinoct_training.follow import Board, Picture
 from skinoct_training.losses import layer_loss
 from skinoct_training.metrics import ColumnErrors
+from skinoct_training.optimizer import optimizers
 from skinoct_training.rehearsal import MixedSampler
 from skinoct_training.run_folder import RunFolder
 from skinoct_training.sampling import Sampler
@@ -136,8 +137,8 @@ class Trainer:
         self.sampler, self.config, self.duration = sampler, config, duration
         self.run_folder, self.measure, self.keep, self.picture = run, measure, keep, picture
         self.board = Board(run.folder, writing=run.writing)
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        self.optimizers = optimizers(
+            network, config.optimizer, lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.average = WeightAverage(network, config.ema_decay)
         self.averaged = UNet(network.config).to(self.device)
@@ -157,8 +158,9 @@ class Trainer:
 
     def step(self, images: Tensor, labels: Tensor, generator: torch.Generator, progress: float) -> float:
         """Learn from one batch; return its loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = schedule(progress, self.config)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = schedule(progress, self.config)
         inputs, targets = augment(images, labels, generator, self.config.augment)
         announce(self.network, len(inputs))
         inputs = share(inputs).contiguous(memory_format=torch.channels_last)
@@ -166,11 +168,12 @@ class Trainer:
             logits = self.forward(inputs)
         logits = gather(logits.float(), len(targets))
         loss = layer_loss(logits, targets, self.config.loss)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.network)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.average.update(self.network)
         self.standing.step += 1
         value = float(loss.detach())
@@ -231,7 +234,7 @@ class Trainer:
                         "the CPU (CUDA_VISIBLE_DEVICES= )."
                     ) from None
                 self.standing.batch //= 2
-                self.optimizer.zero_grad(set_to_none=True)
+                self.network.zero_grad(set_to_none=True)
                 torch.cuda.empty_cache()
                 log.warning("GPU memory ran out: going on with batches of %d crops.", self.standing.batch)
 
@@ -245,7 +248,7 @@ class Trainer:
             "step": standing.step,
             "seconds": round(standing.seconds, 1),
             "batch": standing.batch,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self.optimizers[0].param_groups[0]["lr"],
             "loss": loss,
             "val_score_um": errors.score_um if errors else float("nan"),
             "val_mae_um": errors.mae_um if errors else float("nan"),
@@ -270,8 +273,9 @@ class Trainer:
         """Save everything that ``_restore`` needs."""
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
         values = {**self.standing.__dict__, "average_steps": self.average.steps}
         self.run_folder.save_state(tensors, values)
 
@@ -285,12 +289,13 @@ class Trainer:
         for key, tensor in parts["average"].items():
             self.average.values[key].copy_(tensor)
         self.average.steps = values.pop("average_steps")
-        state: dict[int, dict[str, Tensor]] = {}
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
         for name, tensor in parts["optimizer"].items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            number, index, key = name.split(".", 2)
+            states[int(number)].setdefault(int(index), {})[key] = tensor
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
         self.standing = Standing(**values)
         self.run_folder.forget_metrics_after(self.standing.epoch)
 

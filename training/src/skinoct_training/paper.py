@@ -27,6 +27,8 @@ PAPER_SETTINGS: dict[str, Any] = {
     "loss": {"class_weights": PAPER_CLASS_WEIGHTS, "dice": 0.0, "surface": 0.0, "label_smoothing": 0.0},
     "crop": (224, 512),
     "spacings": (1,),
+    "optimizer": "adamw",
+    "learning_rate": 2e-3,
     "ema_decay": 0.0,
     "decode_validation": "pixel",
 }

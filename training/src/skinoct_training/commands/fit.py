@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val", type=int, metavar="N", help="tomograms to hold out (default: 15 %%, at least one)")
     parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    parser.add_argument("--run", type=Path, help="run folder (default: runs/ and the checkpoint's name)")
+    parser.add_argument(
+        "--run",
+        "--run-folder",  # torchrun has options that begin with --run, and refuses that one as ambiguous
+        type=Path,
+        help="run folder (default: runs/ and the checkpoint's name)",
+    )
     parser.add_argument(
         "--from",
         dest="start",
