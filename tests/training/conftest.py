@@ -13,6 +13,7 @@ import tifffile
 
 from skinoct.labels import Label
 from skinoct.rois import trace, write_roi_set
+from skinoct_training.cli import main
 
 TINY = {
     "network": {"in_slices": 3, "stem": [2, 2], "widths": [8, 12]},
@@ -94,3 +95,17 @@ def tiny_config(tmp_path: Path) -> Path:
 def tiny_settings() -> dict[str, object]:
     """Return settings of a tiny network."""
     return json.loads(json.dumps(TINY))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a tiny network on three tomograms once; returns the folder with `data`, `net` and `tiny.json`."""
+    folder = tmp_path_factory.mktemp("trained")
+    for index in range(3):
+        image, labels = skin(index)
+        write_stack(folder / "data" / f"t{index}" / "tomogram.tif", image)
+        write_stack(folder / "data" / f"t{index}" / "labels.tif", labels)
+    (folder / "tiny.json").write_text(json.dumps(TINY))
+    words = ["fit", str(folder / "data"), "--out", str(folder / "net"), "--run", str(folder / "run")]
+    assert main([*words, "--epochs", "25", "--config", str(folder / "tiny.json"), "--threads", "1"]) == 0
+    return folder

@@ -28,6 +28,7 @@ from skinoct_training.files import write_text
 from skinoct_training.fit import FitOptions, fit, make_config, reading_options
 from skinoct_training.leaks import find_leaks, known
 from skinoct_training.metrics import Figures, nest, summarize
+from skinoct_training.preparation import say_assumptions
 from skinoct_training.report import new_folder
 from skinoct_training.run_folder import difference
 
@@ -130,8 +131,10 @@ def folds(options: FitOptions, settings: dict[str, Any], folder: Path) -> Iterat
         When the user stopped it; the rest is left for ``--resume``.
     """
     cases = find_cases(options.data.folder, options.data.labels.source)
+    if not all(fold_file(folder, case).is_file() for case in cases):
+        say_assumptions(cases, options.data.labels)  # once, not for every fold
     for number, case in enumerate(cases, 1):
-        file = folder / "folds" / f"{case.name}.json"
+        file = fold_file(folder, case)
         if not file.is_file():
             print(f"Fold {number} of {len(cases)}: without {case.name}", file=sys.stderr)
             fold = run_fold(case, options, settings)
@@ -140,12 +143,17 @@ def folds(options: FitOptions, settings: dict[str, Any], folder: Path) -> Iterat
         yield case.name, read_fold(file)
 
 
+def fold_file(folder: Path, case: Case) -> Path:
+    """Return where the figures of a fold go."""
+    return folder / "folds" / f"{case.name}.json"
+
+
 def run_fold(case: Case, options: FitOptions, settings: dict[str, Any]) -> Fold:
     """Train without a tomogram, or go on with that training, and measure on it."""
     run = options.run / case.name
     fold = replace(
         options,
-        data=replace(options.data, exclude=(case.name,), held_out=0),
+        data=replace(options.data, exclude=(case.name,), held_out=0, quiet=True),
         out=options.out / case.name,
         run=run,
         resume=run.is_dir() and any(run.iterdir()),

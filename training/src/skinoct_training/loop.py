@@ -289,15 +289,18 @@ class Trainer:
         for key, tensor in parts["average"].items():
             self.average.values[key].copy_(tensor)
         self.average.steps = values.pop("average_steps")
+        self._restore_optimizers(parts["optimizer"])
+        self.standing = Standing(**values)
+        self.run_folder.forget_metrics_after(self.standing.epoch)
+
+    def _restore_optimizers(self, tensors: dict[str, Tensor]) -> None:
         states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
-        for name, tensor in parts["optimizer"].items():
+        for name, tensor in tensors.items():
             number, index, key = name.split(".", 2)
             states[int(number)].setdefault(int(index), {})[key] = tensor
         for optimizer, state in zip(self.optimizers, states, strict=True):
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.standing = Standing(**values)
-        self.run_folder.forget_metrics_after(self.standing.epoch)
 
     def run(self) -> Standing:
         """Train until the time is over or the user presses Ctrl-C; the best weights were kept on the way."""

@@ -47,6 +47,8 @@ class DataOptions:
     """Hold out every eighth slice instead of tomograms: the leaking split of the paper."""
     pixel_um: float | None = None
     """Pixel size to train at; None for that of the data, or of the checkpoint to fine-tune."""
+    quiet: bool = False
+    """Say nothing of what is taken for granted, because it was said of the same data before."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def read(selection: Selection, options: DataOptions, intensity: IntensityConfig,
     DatasetError
         When one cannot be used, or nothing can be learned from all of them.
     """
-    say_assumptions([*selection.train, *selection.held_out], options.labels)
+    if not options.quiet:
+        say_assumptions([*selection.train, *selection.held_out], options.labels)
     pixel_um = options.pixel_um or model_um or native_pixel_um([*selection.train, *selection.held_out])
     volumes, held = (
         list(

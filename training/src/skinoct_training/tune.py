@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from skinoct.engines import Engine, network_config
 from skinoct.neighbors import stack_neighbors
 from skinoct.segmentation import LabelArray, draw_layers
 from skinoct_training.dataset import Case, LabelOptions, load_volumes
-from skinoct_training.metrics import calibration, column_errors
-from skinoct_training.validation import densest_window
+from skinoct_training.metrics import calibration, column_errors, join_errors
+from skinoct_training.validation import Window, windows
 
 CANDIDATES: dict[str, tuple[Any, ...]] = {
     "dej_step_price": (0.3, 1.0, 3.0, 8.0, 25.0, 60.0),
@@ -33,7 +34,7 @@ CANDIDATES: dict[str, tuple[Any, ...]] = {
 """Values that are tried, in this order."""
 TEMPERATURES = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 SLICES = 8
-"""Consecutive slices of each tomogram."""
+"""Annotated slices of each tomogram."""
 LEAST_GAIN = 0.005
 """A change must lower the error by this share; less is chance."""
 Say = Callable[[str], None]
@@ -51,8 +52,10 @@ class Evidence:
     """Height of a pixel."""
 
 
-def gather(checkpoint: Checkpoint, engine: Engine, cases: list[Case], labels: LabelOptions) -> Iterable[Evidence]:
-    """Run the network over annotated tomograms at its own pixel size.
+def gather(
+    checkpoint: Checkpoint, engine: Engine, cases: list[Case], labels: LabelOptions
+) -> Iterable[tuple[Evidence, ...]]:
+    """Run the network over annotated tomograms at its own pixel size; yields what there is of each.
 
     Raises
     ------
@@ -62,12 +65,16 @@ def gather(checkpoint: Checkpoint, engine: Engine, cases: list[Case], labels: La
     card = checkpoint.card
     context = network_config(checkpoint).in_slices // 2
     for volume in load_volumes(cases, pixel_um=card.pixel_size_um, intensity=card.intensity, options=labels):
-        window = densest_window(volume, SLICES, card.slice_step_um)
-        found = [
-            engine.probabilities(stack_neighbors(window.images, z, 1, context, window.step)).astype(np.float16)
-            for z in range(len(window.images))
-        ]
-        yield Evidence(np.concatenate(found), window.labels, window.pixel_um)
+        chosen = windows(volume, SLICES, card.slice_step_um, context=context)
+        yield tuple(_evidence(engine, window, context) for window in chosen)
+
+
+def _evidence(engine: Engine, window: Window, context: int) -> Evidence:
+    found = [
+        engine.probabilities(stack_neighbors(window.images, z, 1, context, window.step)).astype(np.float16)
+        for z in range(len(window.images))
+    ]
+    return Evidence(np.concatenate(found), window.labels, window.pixel_um)
 
 
 def decoded(item: Evidence, config: DecodeConfig) -> tuple[LabelArray, npt.NDArray[np.float32]]:
@@ -79,19 +86,22 @@ def decoded(item: Evidence, config: DecodeConfig) -> tuple[LabelArray, npt.NDArr
     return draw_layers(surfaces.boundaries, rows), surfaces.confidence
 
 
-def error_um(evidence: Sequence[Evidence], config: DecodeConfig) -> float:
+def error_um(evidence: Sequence[Sequence[Evidence]], config: DecodeConfig) -> float:
     """Return the mean over tomograms of the DEJ's error, a missing DEJ counted as lying at the edge of the image."""
-    errors = [column_errors(decoded(item, config)[0], item.labels, item.pixel_um) for item in evidence]
+    errors = [
+        join_errors([column_errors(decoded(item, config)[0], item.labels, item.pixel_um) for item in tomogram])
+        for tomogram in evidence
+    ]
     return float(np.nanmean([error.score_um for error in errors]))
 
 
-def overconfidence(evidence: Sequence[Evidence], config: DecodeConfig) -> float:
+def overconfidence(evidence: Sequence[Sequence[Evidence]], config: DecodeConfig) -> float:
     """Return how far claimed confidence and the share of columns within one band of the truth are apart.
 
     The expected calibration error of Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017.
     """
     counts = np.zeros((10, 3))
-    for item in evidence:
+    for item in chain.from_iterable(evidence):
         labels, confidence = decoded(item, config)
         band_um = config.band_thickness_px * item.pixel_um
         counts += calibration(confidence, labels, item.labels, item.pixel_um, band_um, len(counts))
@@ -99,7 +109,7 @@ def overconfidence(evidence: Sequence[Evidence], config: DecodeConfig) -> float:
     return float(np.abs(claimed - good).sum() / max(columns.sum(), 1))
 
 
-def calibrate(evidence: Sequence[Evidence], start: DecodeConfig, say: Say) -> DecodeConfig:
+def calibrate(evidence: Sequence[Sequence[Evidence]], start: DecodeConfig, say: Say) -> DecodeConfig:
     """Return the settings with the temperature at which confidence is what it claims to be."""
     best = start, overconfidence(evidence, start)
     for value in TEMPERATURES:
@@ -110,7 +120,7 @@ def calibrate(evidence: Sequence[Evidence], start: DecodeConfig, say: Say) -> De
     return best[0]
 
 
-def tune(evidence: Sequence[Evidence], start: DecodeConfig, say: Say) -> DecodeConfig:
+def tune(evidence: Sequence[Sequence[Evidence]], start: DecodeConfig, say: Say) -> DecodeConfig:
     """Return the settings with the lowest error that one pass over ``CANDIDATES`` finds, confidence made true.
 
     Each trial is said.
