@@ -79,7 +79,7 @@ bench-clients: $(STAMP)  ## 64 clients with 100 MB each, at most 15 minutes; add
 bench-switches: $(STAMP)  ## 1,000 model switches under load, at most 10 minutes; adds to docs/benchmarks.md
 	$(BIN)/python tests/server/load.py switches
 
-ablation: data/ablation data/ablation-held-out  ## What each part of the training gives, 21 trainings; writes docs/ablation.md
+ablation: data/ablation data/ablation-held-out  ## What each part of the training gives, 24 trainings; writes docs/ablation.md
 	$(ABLATE) --part recipe
 	cp runs/ablation/ablation.md docs/ablation.md
 

@@ -129,7 +129,7 @@ def test_each_variant_differs_from_the_default_in_one_field() -> None:
         if not variant.paper and not variant.one_family:
             config = make_config(given.settings_of(variant, 3)).model_dump()
             (changed[variant.name],) = (key for key in config if config[key] != whole[key])
-    assert sorted(changed.values()) == ["augment", "ema_decay", "loss", "loss", *["network"] * 8]
+    assert sorted(changed.values()) == ["augment", "ema_decay", "loss", "loss", *["network"] * 8, "optimizer"]
     config = make_config(given.settings_of(VARIANTS[-1], 0))
     assert config.network.filters == 6
     assert config.epoch_images == 16

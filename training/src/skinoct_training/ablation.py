@@ -79,6 +79,7 @@ def _network(name: str, title: str, **shape: tuple[int, ...]) -> Variant:
 
 VARIANTS = (
     Variant("whole", "the default recipe", {}, ("ordered", "argmax")),
+    Variant("adamw", "AdamW instead of Muon", {"optimizer": "adamw"}),
     Variant("single-slices", "2-D: no neighboring slices", {"network": {"in_slices": 1}}),
     Variant("no-dice", "without the Dice loss", {"loss": {"dice": 0.0}}),
     Variant("no-surface", "without the surface loss", {"loss": {"surface": 0.0}}),
