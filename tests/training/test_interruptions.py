@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import torch
+from safetensors.torch import save_file
 
 from skinoct.checkpoint import CARD_FILE, Architecture, Card, load_checkpoint
 from skinoct.checkpoint_write import recover_checkpoint, save_checkpoint
@@ -219,6 +221,20 @@ def test_a_run_of_an_earlier_version_is_resumed(make_data: MakeData, tiny_config
     del content["options"]
     config.write_text(json.dumps(content))
     assert main([*common, "--epochs", "2", "--resume"]) == 0
+
+
+def test_a_run_whose_steps_were_made_otherwise_is_not_resumed(
+    make_data: MakeData, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that was begun before Muon: the state of one AdamW for all parameters."""
+    common = ["fit", str(make_data()), "--out", "net", "--threads", "1", "--config", str(tiny_config)]
+    assert main([*common, "--epochs", "1"]) == 0
+    state = Path("runs/net/state.safetensors")
+    with safetensors.safe_open(state, "pt") as file:
+        tensors = {name.replace("optimizer.1.", "optimizer."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        save_file(tensors, state, file.metadata())
+    assert main([*common, "--epochs", "2", "--resume"]) == 1
+    assert "runs/net was begun by an earlier version" in sentence(capsys)
 
 
 def test_a_folder_of_the_users_is_no_run(tmp_path: Path) -> None:

@@ -295,9 +295,15 @@ class Trainer:
 
     def _restore_optimizers(self, tensors: dict[str, Tensor]) -> None:
         states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
-        for name, tensor in tensors.items():
-            number, index, key = name.split(".", 2)
-            states[int(number)].setdefault(int(index), {})[key] = tensor
+        try:
+            for name, tensor in tensors.items():
+                number, index, key = name.split(".", 2)
+                states[int(number)].setdefault(int(index), {})[key] = tensor
+        except (ValueError, IndexError):
+            raise OptionError(
+                f"The run in {self.run_folder.folder} was begun by an earlier version, which made its steps otherwise, "
+                "and cannot be resumed; begin a new run with --from and the checkpoint so far."
+            ) from None
         for optimizer, state in zip(self.optimizers, states, strict=True):
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
