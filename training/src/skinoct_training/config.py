@@ -42,7 +42,7 @@ class TrainConfig(BaseModel):
     epoch_images: int | None = Field(default=1024, ge=1)
     """Crops per epoch; None for as many as there are annotated slices."""
     optimizer: Optimization = "muon"
-    """What makes a step of a gradient; Muon learns in half the steps that AdamW needs (ADR 15)."""
+    """What makes a step of a gradient; from nothing, Muon learns in less than half the steps of AdamW (ADR 15)."""
     learning_rate: float = Field(default=8e-3, gt=0)
     """Peak of the schedule: a short rise, then a cosine fall to zero."""
     warmup: float = Field(default=0.03, ge=0, lt=1)
