@@ -93,16 +93,16 @@ ablation-paper: data/ablation data/ablation-held-out  ## The paper's recipe besi
 
 THREADS ?= $(shell nproc)
 ABLATE = $(BIN)/skinoct-train ablate data/ablation --held-out data/ablation-held-out --out runs/ablation \
-    --threads $(THREADS) --config training/recipes/ablation.json
+    --threads $(THREADS)
 
 data/ablation: | $(STAMP)
 	rm -rf $@.partial
-	$(BIN)/skinoct-train phantom $@.partial --tomograms 96 --slices 5 --seed 71 --family mixed --jobs 2
+	$(BIN)/skinoct-train phantom $@.partial --tomograms 280 --slices 5 --seed 71 --family mixed --jobs 2
 	mv $@.partial $@
 
 data/ablation-held-out: | $(STAMP)
 	rm -rf $@.partial
-	$(BIN)/skinoct-train phantom $@.partial --tomograms 12 --slices 4 --seed 72 --family mixed --jobs 2
+	$(BIN)/skinoct-train phantom $@.partial --tomograms 42 --slices 4 --seed 72 --family mixed --jobs 2
 	mv $@.partial $@
 
 bench-finetune: $(STAMP)  ## Fine-tune the default checkpoint on one tomogram, under 15 minutes; writes docs/fine-tuning.md

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +50,9 @@ class Row:
         mean = f"{values.mean():.3g}"
         return f"{mean} ± {values.std(ddof=1):.2g}" if values.size > 1 else mean
 
-    def mean(self, key: str, family: str | None = None) -> str:
-        """Return a figure, the mean over the held-out tomograms, with its spread."""
-        return self.spread(lambda result: average(result.tomograms(self.way, family), key))
+    def mean(self, key: str, families: Collection[str] | None = None) -> str:
+        """Return a figure, the mean over the held-out tomograms of some families or of all, with its spread."""
+        return self.spread(lambda result: average(result.tomograms(self.way, families), key))
 
     def cost(self, key: str) -> str:
         """Return what the network costs, the median of the seeds."""
@@ -120,10 +120,10 @@ def paper_words(plan: Plan) -> str:
 
 
 def table(plan: Plan, found: Sequence[Row], *, costs: bool = False) -> str:
-    """Return the rows; the error also by family where the held-out tomograms are of several."""
+    """Return the rows; the error also by family, the first and the others, where what is held out is of several."""
     kept, kinds = (families(find_cases(folder, plan.labels.source)) for folder in (plan.data, plan.held_out))
-    kinds = kinds if len(kinds) > 1 else []
-    heads = ["", "images", "seeds", *COLUMNS.values(), *(f"DEJ error on `{kind}`, um" for kind in kinds)]
+    groups = {" ".join(f"`{kind}`" for kind in group): group for group in (kinds[:1], kinds[1:]) if len(kinds) > 1}
+    heads = ["", "images", "seeds", *COLUMNS.values(), *(f"DEJ error on {name}, um" for name in groups)]
     heads += list(COSTS.values()) if costs else []
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in found:
@@ -131,7 +131,7 @@ def table(plan: Plan, found: Sequence[Row], *, costs: bool = False) -> str:
         title += f" (`{kept[0]}`)" if row.variant.one_family else ""
         cells = [title, str(plan.images_of(row.variant)), str(len(row.seeds))]
         cells += [row.mean(key) for key in COLUMNS]
-        cells += [row.mean(ERROR, kind) for kind in kinds]
+        cells += [row.mean(ERROR, group) for group in groups.values()]
         cells += [row.cost(key) for key in COSTS] if costs else []
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
