@@ -102,7 +102,7 @@ data/ablation: | $(STAMP)
 
 data/ablation-held-out: | $(STAMP)
 	rm -rf $@.partial
-	$(BIN)/skinoct-train phantom $@.partial --tomograms 42 --slices 4 --seed 72 --family mixed --jobs 2
+	$(BIN)/skinoct-train phantom $@.partial --tomograms 84 --slices 4 --seed 72 --family mixed --jobs 2
 	mv $@.partial $@
 
 bench-finetune: $(STAMP)  ## Fine-tune the default checkpoint on one tomogram, under 15 minutes; writes docs/fine-tuning.md

@@ -65,8 +65,8 @@ class Variant:
     """``paper`` is the paper's recipe, with its own crop."""
     longer: bool = False
     """Whether it gets more images than all others."""
-    one_family: bool = False
-    """Whether it is trained on the phantoms of one family alone."""
+    every_family: bool = False
+    """Whether it is trained on phantoms of every family, all others being trained on the first alone."""
 
     @property
     def paper(self) -> bool:
@@ -87,7 +87,7 @@ VARIANTS = (
     Variant("no-surface", "without the surface loss", {"loss": {"surface": 0.0}}),
     Variant("no-augmentation", "without augmentation", {"augment": UNCHANGED}),
     Variant("no-average", "without the running average of the weights", {"ema_decay": 0.0}),
-    Variant("one-family", "trained on phantoms of one family alone", {}, one_family=True),
+    Variant("every-family", "trained on phantoms of every family", {}, every_family=True),
     _network("half-width", "half as wide: 12 20 32 48 64", widths=(12, 20, 32, 48, 64)),
     _network("narrower", "narrower: 16 24 40 64 96", widths=(16, 24, 40, 64, 96)),
     _network("wider", "wider: 32 56 88 128 176", widths=(32, 56, 88, 128, 176)),
@@ -165,14 +165,20 @@ def families(cases: Sequence[Case]) -> list[str]:
     return sorted(found, key=[*FAMILIES, *sorted(found)].index)
 
 
+def of_first_family(cases: Sequence[Case]) -> list[Case]:
+    """Return what all variants but ``every-family`` are trained on; all cases where there are no families."""
+    others = families(cases)[1:]
+    return [case for case in cases if family_of(case) not in others]
+
+
 def choose_cells(plan: Plan, variants: Sequence[Variant], seeds: Mapping[Part, int]) -> list[Cell]:
-    """Return all cells of the table, seed by seed; a comparison of families needs phantoms of two."""
+    """Return all cells of the table, seed by seed; ``every-family`` needs phantoms of two."""
     several = len(families(find_cases(plan.data, plan.labels.source))) > 1
     return [
         Cell(variant, seed, plan)
         for seed in range(max(seeds.values()))
         for variant in variants
-        if seed < seeds[variant.part] and (several or not variant.one_family)
+        if seed < seeds[variant.part] and (several or not variant.every_family)
     ]
 
 
@@ -217,11 +223,13 @@ def run_cell(cell: Cell) -> None:
     unfinished = plan.out / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     cases = find_cases(plan.data, plan.labels.source)
-    first = families(cases)[:1]
-    left_out = [c.name for c in cases if cell.variant.one_family and family_of(c) not in first]
+    usual = of_first_family(cases)
+    chosen = cases if cell.variant.every_family else usual
     options = FitOptions(
-        # One pixel size for all, also where a family is left out.
-        data=DataOptions(plan.data, plan.labels, 0, tuple(left_out), pixel_um=native_pixel_um(cases)),
+        # One pixel size for all, whatever else they are trained on.
+        data=DataOptions(
+            plan.data, plan.labels, 0, tuple(c.name for c in cases if c not in chosen), pixel_um=native_pixel_um(usual)
+        ),
         out=unfinished / cell.name,
         run=unfinished / "run",
         duration=Duration(epochs=1),

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skinoct_training.ablation import WAYS, Cell, Part, Plan, Result, Variant, Way, families, results
+from skinoct_training.ablation import (
+    WAYS,
+    Cell,
+    Part,
+    Plan,
+    Result,
+    Variant,
+    Way,
+    families,
+    of_first_family,
+    results,
+)
 from skinoct_training.dataset import find_cases
 from skinoct_training.fit import make_config
 from skinoct_training.metrics import Figures, summarize
@@ -97,9 +108,13 @@ def introduction(plan: Plan, cells: Sequence[Cell]) -> str:
     synthetic = "Synthetic tomograms (phantoms) only. " if families([*train, *held_out]) else ""
     config = make_config(plan.settings_of(Variant("", "", {}), 0))
     done, steps = sum(cell.file.is_file() for cell in cells), plan.images // config.batch
+    usual, kinds = of_first_family(train), families(train)
+    source = f"{len(usual)} tomograms" + (f" of the family `{kinds[0]}`" if kinds else "")
+    if len(usual) < len(train):
+        source += f" (*of every family*: from {len(train)}, of {', '.join(f'`{kind}`' for kind in kinds)})"
     return (
         f"{synthetic}**Short trainings**: every network starts from random weights and sees {plan.images} crops of "
-        f"{config.crop[0]} x {config.crop[1]} pixels ({steps} steps of {config.batch}) from {len(train)} tomograms; a "
+        f"{config.crop[0]} x {config.crop[1]} pixels ({steps} steps of {config.batch}) from {source}; a "
         "checkpoint for use sees many times as many. The figures say what a part gives at this length, not what the "
         f"recipe can reach. Measured on {len(held_out)} tomograms that no network saw; each figure is the mean over "
         "them, then mean ± standard deviation over the seeds. Where no DEJ was found, the error is the distance to the "
@@ -121,14 +136,13 @@ def paper_words(plan: Plan) -> str:
 
 def table(plan: Plan, found: Sequence[Row], *, costs: bool = False) -> str:
     """Return the rows; the error also by family, the first and the others, where what is held out is of several."""
-    kept, kinds = (families(find_cases(folder, plan.labels.source)) for folder in (plan.data, plan.held_out))
+    kinds = families(find_cases(plan.held_out, plan.labels.source))
     groups = {" ".join(f"`{kind}`" for kind in group): group for group in (kinds[:1], kinds[1:]) if len(kinds) > 1}
     heads = ["", "images", "seeds", *COLUMNS.values(), *(f"DEJ error on {name}, um" for name in groups)]
     heads += list(COSTS.values()) if costs else []
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in found:
         title = f"{row.variant.title}, {WAYS[row.way]}" if len(row.variant.ways) > 1 else row.variant.title
-        title += f" (`{kept[0]}`)" if row.variant.one_family else ""
         cells = [title, str(plan.images_of(row.variant)), str(len(row.seeds))]
         cells += [row.mean(key) for key in COLUMNS]
         cells += [row.mean(ERROR, group) for group in groups.values()]
