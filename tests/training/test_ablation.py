@@ -82,7 +82,8 @@ def test_the_table_says_what_was_compared(words: list[str]) -> None:
         "GFLOP a B-scan",
     ):
         assert said in text
-    assert "DEJ error on `wide`, um" in text
+    assert "DEJ error, um, on other families" in text
+    assert "from 1 tomogram of the family `ffoct`; *of every family* also from 2 of `wide`" in text
     assert "torch: " in text
     assert "skinoct-train " in text
 

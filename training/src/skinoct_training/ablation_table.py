@@ -19,7 +19,7 @@ from skinoct_training.ablation import (
     of_first_family,
     results,
 )
-from skinoct_training.dataset import find_cases
+from skinoct_training.dataset import Case, find_cases
 from skinoct_training.fit import make_config
 from skinoct_training.metrics import Figures, summarize
 from skinoct_training.run_folder import environment
@@ -108,18 +108,26 @@ def introduction(plan: Plan, cells: Sequence[Cell]) -> str:
     synthetic = "Synthetic tomograms (phantoms) only. " if families([*train, *held_out]) else ""
     config = make_config(plan.settings_of(Variant("", "", {}), 0))
     done, steps = sum(cell.file.is_file() for cell in cells), plan.images // config.batch
-    usual, kinds = of_first_family(train), families(train)
-    source = f"{len(usual)} tomograms" + (f" of the family `{kinds[0]}`" if kinds else "")
-    if len(usual) < len(train):
-        source += f" (*of every family*: from {len(train)}, of {', '.join(f'`{kind}`' for kind in kinds)})"
+    usual, others = count_of(train)
+    trained_on = f"{usual}; *of every family* also from {others}" if others else usual
+    usual, others = count_of(held_out)
+    elsewhere = f" The last column is the error on {others}." if others else ""
     return (
         f"{synthetic}**Short trainings**: every network starts from random weights and sees {plan.images} crops of "
-        f"{config.crop[0]} x {config.crop[1]} pixels ({steps} steps of {config.batch}) from {source}; a "
-        "checkpoint for use sees many times as many. The figures say what a part gives at this length, not what the "
-        f"recipe can reach. Measured on {len(held_out)} tomograms that no network saw; each figure is the mean over "
-        "them, then mean ± standard deviation over the seeds. Where no DEJ was found, the error is the distance to the "
-        f"edge of the image. {done} of {len(cells)} trainings are finished."
+        f"{config.crop[0]} x {config.crop[1]} pixels ({steps} steps of {config.batch}) from {trained_on}. A checkpoint "
+        "for use sees many times as many: the figures say what a part gives at this length, not what the recipe can "
+        f"reach. Measured on {usual} that no network saw; each figure is the mean over them, then mean ± standard "
+        "deviation over the seeds. Where no DEJ was found, the error is the distance to the edge of the image."
+        f"{elsewhere} {done} of {len(cells)} trainings are finished."
     )
+
+
+def count_of(cases: Sequence[Case]) -> tuple[str, str]:
+    """Return words for the tomograms of the first family and for all others, empty where there are none."""
+    usual, kinds = of_first_family(cases), families(cases)
+    words = f"{len(usual)} tomogram{'s' * (len(usual) > 1)}" + (f" of the family `{kinds[0]}`" if kinds else "")
+    others = f"{len(cases) - len(usual)} of {', '.join(f'`{kind}`' for kind in kinds[1:])}" if kinds[1:] else ""
+    return words, others
 
 
 def paper_words(plan: Plan) -> str:
@@ -135,17 +143,18 @@ def paper_words(plan: Plan) -> str:
 
 
 def table(plan: Plan, found: Sequence[Row], *, costs: bool = False) -> str:
-    """Return the rows; the error also by family, the first and the others, where what is held out is of several."""
+    """Return the rows; where the held-out tomograms are of several families, figures are those of the first."""
     kinds = families(find_cases(plan.held_out, plan.labels.source))
-    groups = {" ".join(f"`{kind}`" for kind in group): group for group in (kinds[:1], kinds[1:]) if len(kinds) > 1}
-    heads = ["", "images", "seeds", *COLUMNS.values(), *(f"DEJ error on {name}, um" for name in groups)]
+    usual, others = kinds[:1], kinds[1:]
+    heads = ["", "images", "seeds", *COLUMNS.values()]
+    heads += [f"{COLUMNS[ERROR]}, on other families"] if others else []
     heads += list(COSTS.values()) if costs else []
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in found:
         title = f"{row.variant.title}, {WAYS[row.way]}" if len(row.variant.ways) > 1 else row.variant.title
         cells = [title, str(plan.images_of(row.variant)), str(len(row.seeds))]
-        cells += [row.mean(key) for key in COLUMNS]
-        cells += [row.mean(ERROR, group) for group in groups.values()]
+        cells += [row.mean(key, usual if others else None) for key in COLUMNS]
+        cells += [row.mean(ERROR, others)] if others else []
         cells += [row.cost(key) for key in COSTS] if costs else []
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
