@@ -33,7 +33,7 @@ test: $(STAMP)  ## Run every fast test (about 15 minutes on two cores)
 
 FAST := not slow and not elsewhere
 # These measure times and run alone; the others run side by side, each worker with a screen and a mouse of its own.
-TIMED := $(addprefix tests/server/test_,admission.py faults.py http.py short_forms.py)
+TIMED := $(addprefix tests/server/test_,admission.py faults.py health.py short_forms.py)
 
 test-slow: $(STAMP)  ## Run the tests that take minutes each: the largest image, the fine-tune benchmark
 	$(BIN)/python -m pytest -m slow tests/models tests/training

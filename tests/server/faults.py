@@ -90,15 +90,15 @@ class Server:
         wait_for(lambda: self.http.get("/readyz").status_code == 200)
         return time.monotonic() - started
 
-    def wait_at_work(self, jobs: int) -> None:
-        """Wait until so many tomograms are on hand and one of them at least is being segmented."""
+    def wait_at_work(self, unanswered: Callable[[], int]) -> None:
+        """Wait until all tomograms without an answer have been admitted and one of them at least is being segmented."""
 
         def at_work() -> bool:
             text = self.http.get("/metrics").text
             pending, running = (
                 float(re.search(rf"^skinoct_{name} (\S+)", text, re.M)[1]) for name in ("pending_jobs", "running")
             )
-            return pending == jobs and running > 0
+            return pending == unanswered() and running > 0
 
         wait_for(at_work)
 
@@ -154,7 +154,7 @@ class Work:
 
         with concurrent.futures.ThreadPoolExecutor(len(self.bodies)) as pool:
             answers = [pool.submit(post, body) for body in self.bodies]
-            server.wait_at_work(len(self.bodies))
+            server.wait_at_work(lambda: sum(not answer.done() for answer in answers))
             yield answers
 
 
@@ -176,19 +176,21 @@ def stopped(work: Work, server: Server) -> tuple[Row, Server]:
     return row.count([answer.result() for answer in answers], work.expected), again
 
 
+def ended(server: Server, job: str) -> bool:
+    """Return whether a job waits or runs no more."""
+    return server.http.get(f"/jobs/{job}").json()["state"] not in ("queued", "running")
+
+
 def killed(work: Work, server: Server) -> tuple[Row, Server]:
     """Kill -9 the whole server with jobs queued; another one must finish each of them once."""
     row = Row("kill -9 of the server with jobs queued, then a new server")
     jobs = [server.http.post("/jobs", content=body).json()["id"] for body in work.bodies]
-    server.wait_at_work(len(jobs))
+    server.wait_at_work(lambda: sum(not ended(server, job) for job in jobs))
     server.stop(signal.SIGKILL)
     again = Server(work.folder, work.models)
     row.seconds = time.monotonic() - again.started
 
-    def finished() -> bool:
-        return all(again.http.get(f"/jobs/{job}").json()["state"] not in ("queued", "running") for job in jobs)
-
-    wait_for(finished)
+    wait_for(lambda: all(ended(again, job) for job in jobs))
     return row.count([again.http.get(f"/jobs/{job}/result") for job in jobs], work.expected), again
 
 
