@@ -121,7 +121,10 @@ def launch(folder: Path, *arguments: str, ready: bool = True, gated: bool = Fals
     log = folder / f"server-{time.monotonic_ns()}.log"
     gate = log.with_suffix(".gate")
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
-    extra = {"PYTHONPATH": path, "SKINOCT_TEST_GATE": str(gate)} if gated else {}
+    # What a killed server leaves behind goes with the folder of the test.
+    extra = {"PYTHONWARNINGS": "error", "TMPDIR": str(folder)}
+    if gated:
+        extra |= {"PYTHONPATH": path, "SKINOCT_TEST_GATE": str(gate)}
     command = [
         sys.executable,
         "-m",
@@ -134,9 +137,7 @@ def launch(folder: Path, *arguments: str, ready: bool = True, gated: bool = Fals
         *arguments,
     ]
     with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, "PYTHONWARNINGS": "error", **extra}
-        )
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env={**os.environ, **extra})
     assert process.stdout is not None
     line = process.stdout.readline().decode()
     match = re.search(r"https?://\S+:\d+", line)
