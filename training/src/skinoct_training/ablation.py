@@ -84,7 +84,7 @@ VARIANTS = (
     Variant("adamw", "AdamW at a rate of 0.004 instead of Muon", {"optimizer": "adamw", "learning_rate": 4e-3}),
     Variant("single-slices", "2-D: no neighboring slices", {"network": {"in_slices": 1}}),
     Variant("no-dice", "without the Dice loss", {"loss": {"dice": 0.0}}),
-    Variant("no-surface", "without the surface loss", {"loss": {"surface": 0.0}}),
+    Variant("surface", "with the surface loss, weight 0.02", {"loss": {"surface": 0.02}}),
     Variant("no-augmentation", "without augmentation", {"augment": UNCHANGED}),
     Variant("no-average", "without the running average of the weights", {"ema_decay": 0.0}),
     Variant("every-family", "trained on phantoms of every family", {}, every_family=True),

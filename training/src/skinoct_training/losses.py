@@ -29,8 +29,9 @@ class LossConfig(BaseModel):
     """Weights of the classes in the cross-entropy, top to bottom; decoding divides them out again."""
     dice: float = Field(default=0.5, ge=0)
     """Weight of the Dice loss beside the cross-entropy, whose weight is 1."""
-    surface: float = Field(default=0.02, ge=0)
-    """Weight of a row of error of the skin surface or the DEJ, read off each column as a sum of probabilities."""
+    surface: float = Field(default=0.0, ge=0)
+    """Weight of a row of error of the skin surface or the DEJ, read off each column as a sum of probabilities; none,
+    because the DEJ is found better without it (ADR 16)."""
     label_smoothing: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of probability that annotations are not trusted with: borders are drawn by hand."""
 
