@@ -33,10 +33,10 @@ test: $(STAMP)  ## Run every fast test (about 15 minutes on two cores)
 
 FAST := not slow and not elsewhere
 # These measure times and run alone; the others run side by side, each worker with a screen and a mouse of its own.
-TIMED := $(addprefix tests/server/test_,admission.py faults.py health.py short_forms.py)
+TIMED := $(addprefix tests/server/test_,admission.py faults.py health.py)
 
-test-slow: $(STAMP)  ## Run the tests that take minutes each: the largest image, the fine-tune benchmark
-	$(BIN)/python -m pytest -m slow tests/models tests/training
+test-slow: $(STAMP)  ## Run the tests that take minutes: the largest image, the benchmarks in short, a fine-tune
+	$(BIN)/python -m pytest -m slow tests/models tests/training tests/server/test_short_forms.py
 
 test-elsewhere: $(RAY)/.installed  ## Run the examples for Ray Serve and MATLAB (needs the Debian packages octave and curl)
 	$(BIN)/python -m pytest -m elsewhere tests/contract tests/server
