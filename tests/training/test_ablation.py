@@ -108,8 +108,14 @@ def test_what_is_finished_is_not_trained_again(words: list[str], monkeypatch: py
     assert trained == ["no-dice-0"]
 
 
-def test_tables_are_never_mixed(words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_tables_are_never_mixed(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert main([*words, "--images", "16"]) == 1
+    assert "other settings or tomograms" in capsys.readouterr().err
+    with monkeypatch.context() as patch:  # a later version, in which a variant is another
+        patch.setitem(next(v for v in VARIANTS if v.name == "adamw").settings, "learning_rate", 1e-3)
+        assert main(words) == 1
     assert "other settings or tomograms" in capsys.readouterr().err
     (tmp_path / "thesis.txt").write_text("x")
     assert main([*words, "--out", str(tmp_path)]) == 1
@@ -147,3 +153,14 @@ def test_the_spread_is_over_seeds_of_means_over_tomograms() -> None:
     assert row.mean(ERROR) == "4 ± 2"
     assert row.mean(ERROR, ["wide"]) == f"4.5 ± {np.std([3, 6], ddof=1):.2g}"
     assert row.mean("nothing") == "-"
+
+
+def test_families_are_told_apart_with_the_papers_microscope_first(tmp_path: Path) -> None:
+    facts = {"a": {"family": "wide"}, "b": {"family": "wide", "processed": {}}, "c": {"family": "ffoct"}, "d": {}}
+    for name, known in facts.items():
+        write_stack(tmp_path / name / "tomogram.tif", skin(0)[0])
+        write_stack(tmp_path / name / "labels.tif", skin(0)[1])
+        (tmp_path / name / "phantom.json").write_text(json.dumps(known))
+    cases = ablation.find_cases(tmp_path, "labels")
+    assert ablation.families(cases) == ["ffoct", "wide", "processed"]
+    assert [case.name for case in ablation.of_first_family(cases)] == ["c", "d"]

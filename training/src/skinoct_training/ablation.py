@@ -155,7 +155,8 @@ def family_of(case: Case) -> str | None:
     facts = case.image.parent / FACTS_FILE
     if not facts.is_file():
         return None
-    family = json.loads(facts.read_text(encoding="utf-8")).get("family")
+    known = json.loads(facts.read_text(encoding="utf-8"))
+    family = "processed" if "processed" in known else known.get("family")
     return family if isinstance(family, str) else None
 
 
@@ -193,7 +194,8 @@ def prepare(plan: Plan) -> None:
     content = {
         "images": plan.images,
         "longer": plan.longer,
-        "settings": plan.settings,
+        # In full: a default, or a variant, that changed since would otherwise be mixed with what was.
+        "settings": {v.name: make_config(plan.settings_of(v, 0)).model_dump(mode="json") for v in VARIANTS},
         "labels": plan.labels.source,
         "data": fingerprint(find_cases(plan.data, plan.labels.source)),
         "held_out": fingerprint(find_cases(plan.held_out, plan.labels.source)),
@@ -296,13 +298,13 @@ class Result:
     cell: Cell
     content: dict[str, Any]
 
-    def tomograms(self, way: Way, families: Collection[str] | None = None) -> list[Figures]:
+    def tomograms(self, way: Way, kinds: Collection[str] | None = None) -> list[Figures]:
         """Return the figures of each held-out tomogram, of some families or of all."""
         chosen = self.content["families"]
         return [
             {key: math.nan if value is None else value for key, value in figures.items()}
             for name, figures in self.content["figures"][way].items()
-            if families is None or chosen[name] in families
+            if kinds is None or chosen[name] in kinds
         ]
 
 

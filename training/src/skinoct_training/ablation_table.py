@@ -61,9 +61,9 @@ class Row:
         mean = f"{values.mean():.3g}"
         return f"{mean} ± {values.std(ddof=1):.2g}" if values.size > 1 else mean
 
-    def mean(self, key: str, families: Collection[str] | None = None) -> str:
+    def mean(self, key: str, kinds: Collection[str] | None = None) -> str:
         """Return a figure, the mean over the held-out tomograms of some families or of all, with its spread."""
-        return self.spread(lambda result: average(result.tomograms(self.way, families), key))
+        return self.spread(lambda result: average(result.tomograms(self.way, kinds), key))
 
     def cost(self, key: str) -> str:
         """Return what the network costs, the median of the seeds."""
