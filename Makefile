@@ -105,7 +105,7 @@ data/ablation-held-out: | $(STAMP)
 	$(BIN)/skinoct-train phantom $@.partial --tomograms 84 --slices 4 --seed 72 --family mixed --jobs 2
 	mv $@.partial $@
 
-bench-finetune: $(STAMP)  ## Fine-tune the default checkpoint on one tomogram, under 15 minutes; writes docs/fine-tuning.md
+bench-finetune: $(STAMP)  ## Fine-tune the default checkpoint on one tomogram, twice, about 20 minutes; writes docs/fine-tuning.md
 	$(BIN)/python tests/e2e/finetune.py
 
 paper: $(STAMP)  ## Train the paper's recipe and ours on the same four tomograms, about 50 minutes; writes docs/paper.md

@@ -23,3 +23,4 @@ def test_a_short_fine_tune_is_measured_before_and_after(tmp_path: Path) -> None:
     assert "Synthetic tomograms only" in done.stdout
     assert "| DEJ error, um" in done.stdout
     assert "not trained on" in done.stdout
+    assert "| before | after, 2 slices side by side | after, 2 slices 10 apart |" in done.stdout

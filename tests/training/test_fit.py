@@ -23,10 +23,12 @@ from skinoct.errors import DatasetError, OptionError
 from skinoct.labels import Label
 from skinoct.predictor import Predictor
 from skinoct.tomogram import Tomogram
+from skinoct_training.augment import GENTLE, AugmentConfig
 from skinoct_training.cli import main
 from skinoct_training.commands.fit import standing_text
 from skinoct_training.config import TrainConfig, schedule
 from skinoct_training.dataset import find_cases
+from skinoct_training.fit import adopt, make_config
 from skinoct_training.loop import Standing, Trainer
 from skinoct_training.split import hold_out
 
@@ -198,6 +200,16 @@ def test_fine_tuning_starts_where_the_checkpoint_is(make_data: MakeData, tiny_co
     assert mine.card.data["held_out"] == []
     moved = max(float((base.weights[k] - mine.weights[k]).abs().max()) for k in base.weights if "weight" in k)
     assert 0 < moved < 0.1
+
+
+def test_a_fine_tune_leaves_gray_values_almost_alone_unless_asked(make_data: MakeData, tiny_config: Path) -> None:
+    assert fit(make_data(), "--out", "base", "--epochs", 1, "--config", tiny_config) == 0
+    base = load_checkpoint("base")
+    settings = {k: v for k, v in TINY.items() if k not in ("network", "augment")}
+    assert adopt(make_config(settings), None, settings).augment == AugmentConfig()
+    assert adopt(make_config(settings), base, settings).augment == GENTLE
+    own = settings | {"augment": {"gain": 0.7}}
+    assert adopt(make_config(own), base, own).augment == AugmentConfig(gain=0.7)
 
 
 def test_minutes_end_a_training(make_data: MakeData, tiny_config: Path) -> None:

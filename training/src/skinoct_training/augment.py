@@ -61,6 +61,23 @@ class AugmentConfig(BaseModel):
     """Share of the crops shown as from a microscope with pixels up to 2.2 times as large."""
 
 
+GENTLE = AugmentConfig(
+    wave=0.03,
+    gain=0.1,
+    gamma=0.08,
+    attenuation=0.15,
+    vignette=0.3,
+    shadows=0.15,
+    layers=0.05,
+    speckle=0.05,
+    floor=0.02,
+    blur=0.03,
+    coarsen=0.05,
+)
+"""For a fine-tune: shapes change almost as much as ever, gray values hardly, so that the network can learn what the DEJ
+looks like under this microscope (ADR 17)."""
+
+
 def augment(images: Tensor, labels: Tensor, generator: torch.Generator, config: AugmentConfig) -> tuple[Tensor, Tensor]:
     """Change a batch of crops at random.
 

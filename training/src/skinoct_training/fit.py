@@ -18,6 +18,7 @@ from skinoct.checkpoint_write import recover_checkpoint, save_checkpoint
 from skinoct.engines.torch_engine import build_network
 from skinoct.errors import OptionError
 from skinoct.unet import UNet
+from skinoct_training.augment import GENTLE
 from skinoct_training.config import TrainConfig
 from skinoct_training.dataset import Volume
 from skinoct_training.distributed import process_group, rank
@@ -216,7 +217,7 @@ def knows_phantoms(card: Card) -> bool:
 def adopt(config: TrainConfig, base: Checkpoint | None, settings: dict[str, Any]) -> TrainConfig:
     """Take network, normalization and decoding from the checkpoint to fine-tune; without one return ``config``.
 
-    What ``settings`` ask for wins over the checkpoint's decoding.
+    What ``settings`` ask for wins over the checkpoint's decoding and over gentle augmentation.
 
     Raises
     ------
@@ -225,7 +226,8 @@ def adopt(config: TrainConfig, base: Checkpoint | None, settings: dict[str, Any]
     """
     if base is None:
         return config
-    asked = "network" in settings or settings.get("recipe") == "paper"
+    paper = settings.get("recipe") == "paper"
+    asked = paper or "network" in settings
     network = build_network(base).config
     if asked and not can_grow(network, config.network):
         raise OptionError(
@@ -240,6 +242,7 @@ def adopt(config: TrainConfig, base: Checkpoint | None, settings: dict[str, Any]
             "intensity": base.card.intensity,
             "slice_step_um": config.slice_step_um if "slice_step_um" in settings else base.card.slice_step_um,
             "decode": config.decode if "decode" in settings else base.card.decode,
+            "augment": config.augment if paper or "augment" in settings else GENTLE,
             "learning_rate": config.learning_rate * FINE_TUNE_RATE,
         }
     )
