@@ -73,12 +73,11 @@ def write_alike(out: Path, seed: int, first: int, count: int, slices: int) -> No
 
 
 def keep_every(data: Path, apart: int) -> None:
-    """Leave annotation on one slice in ``apart``, as a doctor would, and no exact labels."""
+    """Leave annotation on one slice in ``apart``."""
     for case in find_cases(data, "rois"):
         rois = [roi for roi in read_roi_set(case.annotation) if (roi.slice_index or 0) % apart == apart // 2]
         case.annotation.unlink()
         write_roi_set(case.annotation, rois)
-        case.annotation.with_name("labels.tif").unlink()
 
 
 def measure(checkpoint: Checkpoint, data: Path) -> dict[str, list[float]]:
